@@ -1,0 +1,125 @@
+"""The one way this project compiles: cached, GIL-free kernels, and objectives called by address.
+
+A loop that takes its objective as a Numba *dispatcher* is compiled again in every process. A loop
+that takes the machine address of a compiled ``float64(float64[::1])`` function is compiled once,
+served from the disk cache ever after, and costs no Python per call to dispatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+#: Decorator of the engine's kernels. Strict IEEE arithmetic: the same bits however LLVM inlines.
+kernel = njit(cache=True, nogil=True, error_model="numpy")
+
+#: Decorator of the small functions inside vectorized loops: LLVM's own judgement would call them.
+inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+
+#: Signature of a scalar objective: a contiguous point to a number.
+SCALAR_OBJECTIVE = types.float64(types.float64[::1])
+
+# reassoc lets the sum over coordinates vectorize; NaN and inf keep their meaning.
+_OBJECTIVE_FASTMATH = {"reassoc", "nsz", "arcp", "contract"}
+
+
+def jit_objective(function: Callable[..., float]) -> Any:
+    """Compile a scalar objective ``f(x: float64[::1]) -> float`` for use inside the engine's loops.
+
+    Sums over coordinates may be reassociated (so that they vectorize); infinities and NaN keep
+    their meaning. A function that is already ``numba.njit``-compiled may be used as it is instead.
+    """
+    options = {"nogil": True, "error_model": "numpy", "fastmath": _OBJECTIVE_FASTMATH}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # source that is no file (exec, notebooks, stdin) has nowhere to cache
+        return njit(**options)(function)
+
+
+def address(dispatcher: Any) -> int:
+    """Compile ``dispatcher`` as a scalar objective and return the machine address of the code.
+
+    The caller keeps ``dispatcher`` alive for as long as the address is used.
+
+    Raises
+    ------
+    TypeError
+        If it does not compile for a 1-D float64 array, or does not return a float.
+    """
+    from numba.core.errors import NumbaError
+
+    try:
+        compiled = dispatcher.get_compile_result(SCALAR_OBJECTIVE)
+    except NumbaError as error:
+        reason = str(error).strip().splitlines()
+        raise TypeError(
+            "the jitted objective does not compile for a 1-D float64 array: "
+            + next((line for line in reason if line.strip()), "no reason given")
+        ) from error
+    returned = compiled.signature.return_type
+    if returned != types.float64:
+        if not isinstance(returned, types.Integer | types.Float | types.Boolean):
+            raise TypeError(f"the jitted objective must return a float, it returns {returned}")
+        return address(_returning_float(dispatcher))
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+_wrappers: dict[Any, Any] = {}  # keeps the wrappers of non-float objectives alive
+
+
+def _returning_float(dispatcher: Any) -> Any:
+    if dispatcher not in _wrappers:
+
+        def objective(x):
+            return float(dispatcher(x))
+
+        _wrappers[dispatcher] = njit(nogil=True)(objective)
+    return _wrappers[dispatcher]
+
+
+@intrinsic
+def as_objective(typingctx, address):
+    """Turn the address of a compiled scalar objective into a function that kernels can call."""
+    function_type = types.FunctionType(SCALAR_OBJECTIVE)
+
+    def codegen(context, builder, signature, args):
+        function = cgutils.create_struct_proxy(function_type)(context, builder)
+        function.jit_addr = builder.inttoptr(args[0], cgutils.voidptr_t)
+        return function._getvalue()
+
+    return function_type(types.int64), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """Compute a*b + c, rounded once: the same bits wherever it is inlined."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fma(*args)
+
+    return types.float64(types.float64, types.float64, types.float64), codegen
+
+
+@intrinsic
+def to_bits(typingctx, x):
+    """Reinterpret a float64 as the uint64 with the same bits."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return types.uint64(types.float64), codegen
+
+
+@intrinsic
+def from_bits(typingctx, bits):
+    """Reinterpret a uint64 as the float64 with the same bits."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.uint64), codegen
