@@ -83,16 +83,41 @@ def _returning_float(dispatcher: Any) -> Any:
 
 
 @intrinsic
-def as_objective(typingctx, address):
-    """Turn the address of a compiled scalar objective into a function that kernels can call."""
-    function_type = types.FunctionType(SCALAR_OBJECTIVE)
+def call_objective(typingctx, address, x, start, n):
+    """Call the objective at ``address`` on x[start : start + n], without a copy or a reference.
+
+    Parameters
+    ----------
+    address : int64
+        From :func:`address`.
+    x : float64[::1]
+    start, n : int64
+    """
+    point = types.float64[::1]
 
     def codegen(context, builder, signature, args):
-        function = cgutils.create_struct_proxy(function_type)(context, builder)
-        function.jit_addr = builder.inttoptr(args[0], cgutils.voidptr_t)
-        return function._getvalue()
+        source = context.make_array(point)(context, builder, args[1])
+        view = context.make_array(point)(context, builder)
+        word = ir.IntType(64)
+        context.populate_array(
+            view,
+            data=builder.gep(source.data, [args[2]]),
+            shape=[args[3]],
+            strides=[ir.Constant(word, 8)],
+            itemsize=ir.Constant(word, 8),
+            meminfo=None,
+        )
+        value = view._getvalue()
+        prototype = context.call_conv.get_function_type(types.float64, (point,))
+        function = builder.inttoptr(args[0], prototype.as_pointer())
+        status, result = context.call_conv.call_function(
+            builder, function, types.float64, (point,), (value,)
+        )
+        with cgutils.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return result
 
-    return function_type(types.int64), codegen
+    return types.float64(types.int64, point, types.int64, types.int64), codegen
 
 
 @intrinsic

@@ -21,7 +21,9 @@ from zoo.jit import from_bits, inlined, kernel, to_bits
 from zoo.vmath import cos_pi, log, sin_pi
 
 # Purposes: the last counter word, so that no two uses of one stream ever share a number.
-INITIAL, NOISE, MEMORY_NOISE, KICK, BATCH, REDRAW = range(6)
+INITIAL, NOISE, MEMORY_NOISE, KICK, BATCH = (np.uint64(purpose) for purpose in range(5))
+
+LANES = 8  # float64 in the widest vector register that there is
 
 _M0 = np.uint64(0xD2E7470EE14C6C93)
 _M1 = np.uint64(0xCA5A826395121157)
@@ -100,10 +102,15 @@ def padded(d):
 
 @kernel
 def lanes(rows, d):
-    """Row and block number of each block of a tile, for :func:`normals` and :func:`uniforms`."""
+    """Row and block number of each block of a tile, for :func:`normals` and :func:`uniforms`.
+
+    Their length is a multiple of LANES, so that no block is left to the scalar end of a loop; what
+    they fill has four numbers for each.
+    """
     blocks = padded(d) // 4
-    row = np.empty(rows * blocks, np.uint64)
-    block = np.empty(rows * blocks, np.uint64)
+    length = (rows * blocks + LANES - 1) // LANES * LANES
+    row = np.zeros(length, np.uint64)
+    block = np.zeros(length, np.uint64)
     for i in range(rows):
         for b in range(blocks):
             row[i * blocks + b] = i
@@ -112,8 +119,8 @@ def lanes(rows, d):
 
 
 @kernel
-def normals(seed, stream, iteration, purpose, first, rows, row, block, out):
-    """Fill ``out`` with the standard normals of particles ``first .. first + rows - 1``.
+def normals(seed, stream, iteration, purpose, first, count, row, block, out):
+    """Fill ``out`` with the standard normals of a tile of particles.
 
     Parameters
     ----------
@@ -122,17 +129,16 @@ def normals(seed, stream, iteration, purpose, first, rows, row, block, out):
     iteration, purpose : uint64
         The upper counter words.
     first : int
-        Number of the first particle.
-    rows : int
-        Number of particles.
+        Number of the particle of row 0.
+    count : int
+        Number of blocks wanted: rows * padded(d) / 4.
     row, block : arrays
-        From :func:`lanes`, for at least ``rows`` rows.
-    out : float64 array of rows * padded(d)
-        One row of ``padded(d)`` normals a particle.
+        From :func:`lanes`, for as many rows or more.
+    out : float64 array of 4 * len(row)
+        Receives one row of ``padded(d)`` normals a particle; what lies behind is overwritten.
     """
-    count = rows * (len(row) // (np.int64(row[-1]) + 1))
     start = np.uint64(first)
-    for q in range(count):
+    for q in range((count + LANES - 1) // LANES * LANES):
         a, b, c, d = philox(block[q], start + row[q], iteration, purpose, seed, stream)
         z0, z1 = _normal_pair(a, b)
         z2, z3 = _normal_pair(c, d)
@@ -143,11 +149,10 @@ def normals(seed, stream, iteration, purpose, first, rows, row, block, out):
 
 
 @kernel
-def uniforms(seed, stream, iteration, purpose, first, rows, row, block, out):
+def uniforms(seed, stream, iteration, purpose, first, count, row, block, out):
     """Fill ``out`` with uniforms in (0, 1), laid out as :func:`normals` does."""
-    count = rows * (len(row) // (np.int64(row[-1]) + 1))
     start = np.uint64(first)
-    for q in range(count):
+    for q in range((count + LANES - 1) // LANES * LANES):
         a, b, c, d = philox(block[q], start + row[q], iteration, purpose, seed, stream)
         out[4 * q] = unit(a)
         out[4 * q + 1] = unit(b)
@@ -156,13 +161,13 @@ def uniforms(seed, stream, iteration, purpose, first, rows, row, block, out):
 
 
 @kernel
-def permutation(seed, stream, iteration, purpose, out):
-    """Fill ``out`` with a random permutation of 0 .. len(out)-1 (Fisher-Yates)."""
+def permutation(seed, stream, iteration, purpose, row, out):
+    """Fill ``out`` with a random permutation of 0 .. len(out)-1 (Fisher-Yates), number ``row``."""
     n = len(out)
     for i in range(n):
         out[i] = i
     for i in range(n - 1, 0, -1):
-        word = philox(np.uint64(i), np.uint64(0), iteration, purpose, seed, stream)[0]
+        word = philox(np.uint64(i), np.uint64(row), iteration, purpose, seed, stream)[0]
         # bias below 2**-40 for any population that fits in memory
         j = np.int64(_mulhi(np.uint64(i + 1), np.uint64(0), word))
         out[i], out[j] = out[j], out[i]

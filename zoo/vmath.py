@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from zoo.jit import fma, from_bits, inlined, to_bits
+from zoo.jit import fma, from_bits, inlined, kernel, to_bits
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding and subtracting it rounds to an integer
 _ROUND_BITS = np.int64(np.float64(_ROUND).view(np.int64))
@@ -92,3 +92,21 @@ def exp(x):
         p = fma(p, r, c)
     scale = from_bits((to_bits(k + _ROUND) - np.uint64(_ROUND_BITS) + np.uint64(1023)) << np.uint64(52))
     return p * scale if x > -708.0 else 0.0
+
+
+@kernel
+def folded_sum(values):
+    """Sum of an array, by folding halves onto each other; overwrites it.
+
+    A fixed order that vectorizes, which one running total does not.
+    """
+    n = len(values)
+    while n > 16:
+        half = n // 2
+        for i in range(half):
+            values[i] += values[n - half + i]
+        n -= half
+    total = 0.0
+    for i in range(n):
+        total += values[i]
+    return total

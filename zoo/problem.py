@@ -1,0 +1,267 @@
+"""What is minimized: an objective, its bounds, and how it is evaluated."""
+
+from __future__ import annotations
+
+import numbers
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from zoo.errors import InputError, Interrupted, ObjectiveError
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+ON_ERROR = ("raise", "penalize")
+
+
+def never() -> bool:
+    """No one asks to stop."""
+    return False
+
+
+class Objective(Protocol):
+    """A function to minimize, evaluated at rows of points.
+
+    Attributes
+    ----------
+    concurrent : bool
+        Whether rows may be evaluated on several threads at once with profit.
+    failures : collections.Counter
+        Evaluations that gave no value, by kind.
+    """
+
+    concurrent: bool
+    failures: Counter[str]
+
+    def evaluate(self, x: Array, cancelled: Callable[[], bool] = never) -> Array:
+        """Values (n,) at the rows of x (n, d); NaN where an evaluation failed and may.
+
+        Raises
+        ------
+        ObjectiveError
+            If an evaluation fails and must not.
+        Interrupted
+            If ``cancelled`` turns true meanwhile.
+        """
+        ...
+
+
+def show_point(x: Array) -> str:
+    """A point in one short line."""
+    shown = ", ".join(f"{v:.6g}" for v in x[:8])
+    return f"[{shown}{', ...' if len(x) > 8 else ''}]"
+
+
+def as_value(returned: Any) -> float:
+    """Accept what an objective returned as a number.
+
+    Raises
+    ------
+    TypeError
+        If it is no single real number.
+    """
+    if isinstance(returned, numbers.Real):
+        return float(returned)
+    if isinstance(returned, np.ndarray) and returned.size == 1 and returned.dtype.kind in "fiub":
+        return float(returned.reshape(()))
+    shape = f" of shape {returned.shape}" if isinstance(returned, np.ndarray) else ""
+    raise TypeError(f"returned {type(returned).__name__}{shape}, not a number")
+
+
+@dataclass
+class PythonObjective:
+    """A Python callable ``f(x) -> float``, or, batched, ``f(x of (n, d)) -> (n,)``."""
+
+    function: Callable[..., Any]
+    batched: bool = False
+    on_error: str = "raise"
+    args: tuple[Any, ...] = ()
+    concurrent: bool = field(default=False, init=False)
+    failures: Counter[str] = field(default_factory=Counter, init=False)
+
+    def evaluate(self, x: Array, cancelled: Callable[[], bool] = never) -> Array:
+        """See :class:`Objective`."""
+        if self.batched:
+            return self._evaluate_batch(x)
+        values = np.empty(len(x))
+        for i, point in enumerate(x):
+            if cancelled():
+                raise Interrupted
+            try:
+                values[i] = as_value(self.function(point.copy(), *self.args))
+            except Exception as error:
+                values[i] = self._failed(error, point)
+        return values
+
+    def _evaluate_batch(self, x: Array) -> Array:
+        try:
+            returned = np.asarray(self.function(x.copy(), *self.args))
+            if returned.dtype.kind not in "fiub" or returned.size != len(x):
+                raise TypeError(
+                    f"returned {returned.dtype} of shape {returned.shape} for {len(x)} points, "
+                    f"not ({len(x)},) numbers"
+                )
+            return returned.reshape(len(x)).astype(np.float64)
+        except Exception as error:
+            return np.full(len(x), self._failed(error, x[0]))
+
+    def _failed(self, error: Exception, point: Array) -> float:
+        wrong_kind = isinstance(error, TypeError) and str(error).startswith("returned ")
+        if self.on_error == "penalize" and not wrong_kind:
+            self.failures[type(error).__name__] += 1
+            return float("nan")
+        what = str(error) if wrong_kind else f"raised {type(error).__name__}: {error}"
+        raise ObjectiveError(f"the objective {what}, at x = {show_point(point)}", point) from error
+
+
+@dataclass
+class CompiledObjective:
+    """A Numba-compiled scalar objective, optionally of rotation (x - shift) + anchor.
+
+    Attributes
+    ----------
+    dispatcher : numba dispatcher
+        Compiled ``f(x: float64[::1]) -> float``.
+    shift, anchor : (d,) float64, or empty for none
+    rotation : (d, d) float64, or empty (0, 0) for none
+    """
+
+    dispatcher: Any
+    shift: Array = field(default_factory=lambda: np.empty(0))
+    rotation: Array = field(default_factory=lambda: np.empty((0, 0)))
+    anchor: Array = field(default_factory=lambda: np.empty(0))
+    on_error: str = "raise"
+    concurrent: bool = field(default=True, init=False)
+    failures: Counter[str] = field(default_factory=Counter, init=False)
+
+    def target(self) -> Any:
+        """Address and transformation, as kernels take them."""
+        from zoo.evaluate import Target
+        from zoo.jit import address
+
+        try:
+            return Target(address(self.dispatcher), self.shift, self.rotation, self.anchor)
+        except TypeError as error:
+            raise InputError(str(error)) from error
+
+    def evaluate(self, x: Array, cancelled: Callable[[], bool] = never) -> Array:
+        """See :class:`Objective`."""
+        from zoo.evaluate import evaluate_rows
+
+        target = self.target()
+        x = np.ascontiguousarray(x)
+        values = np.empty(len(x))
+        try:
+            evaluate_rows(target, x, values)
+        except Exception:
+            return self._one_by_one(x)
+        return values
+
+    def _one_by_one(self, x: Array) -> Array:
+        from zoo.evaluate import evaluate_rows
+
+        target = self.target()
+        values = np.empty(len(x))
+        for i in range(len(x)):
+            try:
+                evaluate_rows(target, x[i : i + 1], values[i : i + 1])
+            except Exception as error:
+                if self.on_error != "penalize":
+                    raise ObjectiveError(
+                        f"the objective raised {type(error).__name__}: {error}, "
+                        f"at x = {show_point(x[i])}",
+                        x[i],
+                    ) from error
+                self.failures[type(error).__name__] += 1
+                values[i] = np.nan
+        return values
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An objective over a box.
+
+    Attributes
+    ----------
+    objective : Objective
+    lower, upper : (d,) float64
+        Bounds, finite.
+    name : str
+    minimum : float or None
+        Known lowest value.
+    minimizer : (d,) float64 or None
+        Known point of it.
+    """
+
+    objective: Objective
+    lower: Array
+    upper: Array
+    name: str = "objective"
+    minimum: float | None = None
+    minimizer: Array | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates d."""
+        return len(self.lower)
+
+
+def as_bounds(bounds: Any, dimension: int | None = None) -> tuple[Array, Array]:
+    """Lower and upper bounds (d,) from (lo, hi), d pairs, or a ``scipy.optimize.Bounds``.
+
+    Raises
+    ------
+    InputError
+        If they are upside down, infinite or not of one dimension.
+    """
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        lower, upper = np.broadcast_arrays(
+            np.asarray(bounds.lb, np.float64), np.asarray(bounds.ub, np.float64)
+        )
+        pairs = np.stack([np.atleast_1d(lower), np.atleast_1d(upper)], axis=1)
+    else:
+        try:
+            pairs = np.asarray(bounds, np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"bounds must be pairs of numbers, got {bounds!r}") from None
+        if pairs.shape == (2,):
+            if dimension is None:
+                raise InputError("one pair of bounds needs the dimension too")
+            pairs = np.tile(pairs, (dimension, 1))
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0:
+        raise InputError(f"bounds must be (lower, upper) pairs, got an array of {pairs.shape}")
+    if dimension is not None and len(pairs) != dimension:
+        raise InputError(f"{len(pairs)} pairs of bounds for dimension {dimension}")
+    for j, (low, high) in enumerate(pairs):
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise InputError(f"bounds must be finite, got {low:g}, {high:g} for coordinate {j}")
+        if not low < high:
+            raise InputError(
+                f"the lower bound must be below the upper, got {low:g}, {high:g} for coordinate {j}"
+            )
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def is_compiled(function: Any) -> bool:
+    """Whether a function is a Numba dispatcher, without importing Numba to ask."""
+    dispatchers = sys.modules.get("numba.core.dispatcher")
+    return dispatchers is not None and isinstance(function, dispatchers.Dispatcher)
+
+
+def as_objective(
+    function: Any, *, batched: bool = False, on_error: str = "raise", args: Sequence[Any] = ()
+) -> Objective:
+    """Objective from a Python callable, a batched one, or a Numba-compiled scalar function."""
+    if on_error not in ON_ERROR:
+        raise InputError(f"on_error must be {' | '.join(ON_ERROR)}, got {on_error!r}")
+    if is_compiled(function) and not batched and not args:
+        return CompiledObjective(function, on_error=on_error)
+    if hasattr(function, "evaluate") and hasattr(function, "concurrent"):
+        return function  # type: ignore[no-any-return]
+    if not callable(function):
+        raise InputError(f"the objective must be callable, got {type(function).__name__}")
+    return PythonObjective(function, batched, on_error, tuple(args))
