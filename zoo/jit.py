@@ -15,11 +15,14 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+# fastmath=False is not the default: without it a callee is compiled with its caller's fastmath.
+_STRICT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
+
 #: Decorator of the engine's kernels. Strict IEEE arithmetic: the same bits however LLVM inlines.
-kernel = njit(cache=True, nogil=True, error_model="numpy")
+kernel = njit(**_STRICT)
 
 #: Decorator of the small functions inside vectorized loops: LLVM's own judgement would call them.
-inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+inlined = njit(**_STRICT, forceinline=True)
 
 #: Signature of a scalar objective: a contiguous point to a number.
 SCALAR_OBJECTIVE = types.float64(types.float64[::1])

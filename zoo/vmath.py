@@ -91,7 +91,7 @@ def exp(x):
     for c in _EXP:
         p = fma(p, r, c)
     scale = from_bits((to_bits(k + _ROUND) - np.uint64(_ROUND_BITS) + np.uint64(1023)) << np.uint64(52))
-    return p * scale if x > -708.0 else 0.0
+    return 0.0 if x <= -708.0 else p * scale
 
 
 @kernel

@@ -90,7 +90,7 @@ class Population(NamedTuple):
     energy: Any  # (R, n) at the last evaluation; inf where it was not finite
     y: Any  # (R, n, dp) personal bests, or (R, 0, dp)
     y_energy: Any  # (R, n) or (R, 0)
-    order: Any  # (R, 3, n): the particles in order, and as the permutations of two epochs
+    order: Any  # (R, 1, n) particles in order; with batches also the permutations of two epochs
     epochs: Any  # (R, 2) which
     best_x: Any  # (R, dp) best particle so far
 
@@ -106,12 +106,12 @@ class Center(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What S blocks of one run report."""
+    """What a superstep found, of each run here, or of each block of one run."""
 
-    head: Any  # (S,) consensus.SUMS
-    first_moment: Any  # (S, dp)
-    second_moment: Any  # (S, dp, dp) or (S, 0, 0)
-    best_x: Any  # (S, dp) the particles of head.best
+    head: Any  # (R,) consensus.SUMS
+    first_moment: Any  # (R, dp)
+    second_moment: Any  # (R, dp, dp) or (R, 0, 0)
+    best_x: Any  # (R, dp) the particles of head.best
 
 
 class Trace(NamedTuple):
@@ -148,6 +148,17 @@ def evaluated_next(params, seed, stream, first, run, order, epochs):
     """Whose turn it is to be evaluated in the superstep that ``run`` stands before."""
     step = run.step + 1 if run.phase == cs.MOVE else 0
     return turn(params, seed, stream, first, step, order, epochs)
+
+
+@kernel
+def to_evaluate(plan, seed, first_run, pop, r):
+    """Particles of run ``r`` here that the superstep after a move evaluates."""
+    stream = np.uint64(first_run + r)
+    order = pop.order[r]
+    slot, start, stop = evaluated_next(
+        plan.params[0], seed, stream, pop.first, pop.runs[r], order, pop.epochs[r]
+    )
+    return order[slot, start:stop]
 
 
 @kernel
@@ -245,6 +256,21 @@ def _stop_or_kick(p, run):
 
 
 @kernel
+def close(plan, runs, sums, energies, center, best_x):
+    """Call :func:`advance` for the one run whose blocks' sums are given."""
+    advance(
+        plan,
+        runs[0],
+        sums,
+        energies,
+        center.c[0],
+        center.covariance[0],
+        center.factor[0],
+        best_x[0],
+    )
+
+
+@kernel
 def record(stride, run, rows, used):
     """Write a run's row of the trace if its step is one to be traced; returns the rows in use."""
     due = run.phase == cs.MOVE and run.step % stride == 0
@@ -268,7 +294,6 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
         Used where ``doing`` has EVALUATING.
     first_run : int
         Number of the first run here; a run's number is the stream of its random numbers.
-    sums : Sums with S = 1
     doing : int
         MOVING, EVALUATING, OBSERVING: the parts of the superstep to do. ADVANCING: close it, for
         populations that are whole here.
@@ -289,8 +314,6 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
     weight, z = np.empty(tile), np.empty(d)
     distance = np.empty(center.energies.shape[1])
     gathered_x, gathered_energy = np.empty((tile, dp)), np.empty(tile)
-    head = sums.head[0]
-    first_moment, second_moment = sums.first_moment[0], sums.second_moment[0]
     no_energies = np.empty(0)
 
     for r in range(runs_here):
@@ -299,7 +322,9 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
         x, energy, y, y_energy = pop.x[r], pop.energy[r], pop.y[r], pop.y_energy[r]
         flat = x.reshape(-1)
         order, epochs = pop.order[r], pop.epochs[r]
-        c, best_x = center.c[r], pop.best_x[r]
+        c = center.c[r]
+        head = sums.head[r]
+        first_moment, second_moment = sums.first_moment[r], sums.second_moment[r]
         for _ in range(steps):
             if run.phase == cs.DONE:
                 break
@@ -341,7 +366,7 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                         for i in range(tile):
                             for j in range(dp):
                                 cc[i * dp + j] = c[j]
-                    elif doing & ADVANCING and run.phase == cs.MOVE:
+                    elif run.phase == cs.MOVE and len(center.energies[r]) == n:
                         share_points(x, energy, center.points[r], center.energies[r])
                 for a in range(start, stop, tile):
                     rows = min(tile, stop - a)
@@ -450,7 +475,7 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                         evaluate(target, flat, a, d, dp, rows, energy, a, z)
                     if not observing:
                         continue
-                    _observe(p, x, energy, y, y_energy, members, head, sums.best_x[0])
+                    _observe(p, x, energy, y, y_energy, members, head, sums.best_x[r])
                     at, e = x[a : a + rows], energy[a : a + rows]
                     if p.memory:
                         at, e = y[a : a + rows], y_energy[a : a + rows]
@@ -473,8 +498,21 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                     )
                     carriers = order[slot, start:stop]
                     energies = y_energy[carriers] if p.memory else energy[carriers]
+                one = Sums(
+                    sums.head[r : r + 1],
+                    sums.first_moment[r : r + 1],
+                    sums.second_moment[r : r + 1],
+                    sums.best_x[r : r + 1],
+                )
                 advance(
-                    plan, run, sums, energies, c, center.covariance[r], center.factor[r], best_x
+                    plan,
+                    run,
+                    one,
+                    energies,
+                    c,
+                    center.covariance[r],
+                    center.factor[r],
+                    pop.best_x[r],
                 )
                 trace.used[r] = record(p.stride, run, trace.rows[r], trace.used[r])
 
