@@ -256,6 +256,12 @@ def _stop_or_kick(p, run):
 
 
 @kernel
+def record_one(stride, runs, trace):
+    """Call :func:`record` for one run; whether it wrote a row."""
+    return record(stride, runs[0], trace.rows[0], 0) > 0
+
+
+@kernel
 def close(plan, runs, sums, energies, center, best_x):
     """Call :func:`advance` for the one run whose blocks' sums are given."""
     advance(

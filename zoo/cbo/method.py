@@ -1,0 +1,400 @@
+"""The driver's side of consensus-based optimization."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from zoo.cbo import config as cf
+from zoo.cbo import consensus as cs
+from zoo.cbo import kernels
+from zoo.cbo.config import CBOConfig
+from zoo.cbo.shard import CBOShard, Message, Report, new_center, stop_runs
+from zoo.errors import InputError, ObjectiveError
+from zoo.problem import Array, Problem, never
+from zoo.runtime.budget import Budget
+from zoo.runtime.evaluation import Evaluator
+from zoo.runtime.protocol import Progress, State
+
+#: Rows of the history of a run that takes all its steps.
+_HISTORY = 200
+#: Numbers of last positions that every result carries.
+_FEW = 100_000
+#: Numbers a tile: the working arrays of one stay in the second-level cache.
+_TILE = 4096
+#: Numbers a block has at least, so that a superstep outweighs its exchange.
+_BLOCK = 50_000
+
+_STATUS = {
+    cs.TARGET: ("target", "the target value was reached"),
+    cs.CONVERGED: ("converged", "the particles have converged"),
+    cs.STAGNATED: ("stagnated", "no better value for patience steps"),
+    cs.STEPS: ("steps", "all steps were taken"),
+    cs.EVALUATIONS: ("evaluations", "the budget of evaluations is used"),
+    cs.STOPPED: ("seconds", "the budget of seconds is used"),
+}
+
+
+def _pieces(total: int, count: int) -> list[range]:
+    """``total`` things in ``count`` contiguous ranges of nearly equal length."""
+    edges = [total * i // count for i in range(count + 1)]
+    return [range(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+class CBO:
+    """Consensus-based optimization on the superstep protocol.
+
+    Several runs are spread over shards whole, each taking many iterations a superstep. One run is
+    cut into blocks of particles if it is large; then a superstep is one iteration, and the
+    consensus is merged here.
+
+    Parameters
+    ----------
+    problem : Problem
+    config : CBOConfig
+    budget : Budget
+        ``evaluations`` is for each run.
+    seed : int
+        0 .. 2**64 - 1.
+    x0 : (d,) array, optional
+        Middle of a normal start.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        config: CBOConfig,
+        budget: Budget,
+        seed: int,
+        x0: Array | None = None,
+    ) -> None:
+        self.problem = problem
+        self.config = config
+        self.seed = seed
+        n, d = config.particles, problem.dimension
+        wanted = config.shards or self._shards_for(n, d, config.runs)
+        if config.runs > 1:
+            self._run_ranges = _pieces(config.runs, min(wanted, config.runs))
+            self._blocks = [range(n)]
+        else:
+            self._run_ranges = [range(1)]
+            self._blocks = _pieces(n, min(wanted, n))
+        self.shards = max(len(self._run_ranges), len(self._blocks))
+        self.whole = len(self._blocks) == 1
+        self._plan = self._make_plan(budget, x0)
+        self._runs = np.zeros(config.runs, cs.RUN)
+        self._fresh(self._runs)
+        dp = len(self._plan.lower)
+        self._covariance = dp if self._params["noise"] == 2 else 0
+        self._best_x = np.zeros((config.runs, dp))
+        shared = n if config.dynamics == "polarized" and not self.whole else 0
+        self._center = new_center(1, dp, self._covariance, shared)
+        self._center.c[0, :d] = self._plan.origin[:d] + self._plan.extent[:d] * (
+            0.0 if self._params["init_normal"] else 0.5
+        )
+        self._consensus = np.zeros((config.runs, d))
+        self._last: list[Any] = [None] * self.shards
+        self._stopping = False
+        self._rows: list[dict[str, float]] = []
+        self._traced = np.full((config.runs, kernels.TRACE), np.nan)
+
+    @staticmethod
+    def _shards_for(n: int, d: int, runs: int) -> int:
+        if runs > 1:
+            return min(runs, 16)
+        return min(64, max(1, n * d // _BLOCK))
+
+    def _make_plan(self, budget: Budget, x0: Array | None) -> kernels.Plan:
+        config, problem = self.config, self.problem
+        d = problem.dimension
+        dp = (d + 3) // 4 * 4
+        n, blocks = config.particles, len(self._blocks)
+        if config.batch % blocks:
+            raise InputError(
+                f"batch must be a multiple of the {blocks} shards of the population, "
+                f"got {config.batch}"
+            )
+        sampling = config.dynamics == "sampling"
+        if sampling and config.alpha_schedule != "constant":
+            raise InputError("dynamics 'sampling' takes a constant alpha")
+        values = {
+            "dimension": d,
+            "particles": n,
+            "blocks": blocks,
+            "dynamics": cf.DYNAMICS.index(config.dynamics),
+            "noise": 2 if sampling else cf.NOISES.index(config.noise),
+            "alpha_factor": config.alpha_factor if config.alpha_schedule == "multiply" else 1.0,
+            "ess": config.ess if config.alpha_schedule == "ess" else 0.0,
+            "gate": cf.GATES.index(config.gate),
+            "batch": 0 if config.batch in (0, n) else config.batch // blocks,
+            "move_all": config.batch_moves == "all",
+            "boundary": cf.BOUNDARIES.index(config.boundary),
+            "init_normal": config.init == "normal" or x0 is not None,
+            "spread_tol": 0.0 if sampling else config.spread_tol,
+            "steps": budget.steps if budget.steps is not None else np.iinfo(np.int64).max,
+            "max_evaluations": budget.evaluations or np.iinfo(np.int64).max,
+            "target": -np.inf if budget.target is None else budget.target,
+            "patience": budget.patience or 0,
+            "tile": max(8, _TILE // dp // 8 * 8),
+            "stride": max(1, -(-(budget.steps or 20_000) // _HISTORY)),
+        }
+        params = np.zeros(1, kernels.PARAMS)
+        for name in kernels.PARAMS.names or ():
+            params[name] = values[name] if name in values else getattr(config, name)
+        self._params = params[0]
+        smallest = n + 1
+        if budget.evaluations is not None and budget.evaluations < smallest:
+            raise InputError(
+                f"evaluations must be at least particles + 1 = {smallest}, got {budget.evaluations}"
+            )
+
+        def padded(row: Any) -> Array:
+            out = np.zeros(dp)
+            out[:d] = row
+            return out
+
+        lower, upper = problem.lower, problem.upper
+        box = (lower, upper)
+        if config.init_lower is not None and config.init_upper is not None:
+            box = (np.full(d, config.init_lower), np.full(d, config.init_upper))
+        origin, extent = box[0], box[1] - box[0]
+        if self._params["init_normal"]:
+            if x0 is not None:
+                origin = x0
+            elif config.init_mean is not None:
+                origin = np.full(d, config.init_mean)
+            else:
+                origin = 0.5 * (box[0] + box[1])
+            std = config.init_std
+            extent = 0.25 * (box[1] - box[0]) if std is None else np.full(d, std)
+        return kernels.Plan(
+            params, padded(lower), padded(upper), padded(origin), padded(extent),
+            padded(upper - lower),
+        )
+
+    def _fresh(self, runs: Any) -> None:
+        config = self.config
+        runs["alpha"] = config.alpha
+        runs["sigma"] = config.sigma
+        if config.dynamics == "sampling":  # 1/lambda = 1 + alpha keeps exp(-f) stationary
+            runs["sigma"] = math.sqrt(1.0 + config.alpha)
+        runs["dt"] = config.dt
+        runs["best"] = np.inf
+        runs["spread"] = np.nan
+        runs["at_consensus"] = np.inf
+
+    def shard(
+        self, index: int, threads: int = 1, cancelled: Callable[[], bool] = never
+    ) -> CBOShard:
+        """Build shard ``index``; see :class:`zoo.runtime.protocol.Method`."""
+        fresh = np.zeros(1, cs.RUN)
+        self._fresh(fresh)
+        return CBOShard(
+            self._plan,
+            self.seed,
+            self._run_ranges[index if self.whole else 0],
+            self._blocks[0 if self.whole else index],
+            fresh,
+            Evaluator(self.problem.objective, threads, cancelled),
+        )
+
+    def message(self, steps: int) -> Message:
+        """Message of the next superstep."""
+        if self.whole:
+            return Message(steps, self._stopping)
+        return Message(1, runs=self._runs, center=self._center)
+
+    def merge(self, reports: list[Report]) -> None:
+        """Take in the reports of a superstep."""
+        if self.whole:
+            self._gather(reports)
+        else:
+            self._merge_blocks(reports)
+        if self.finished and not np.any(np.isfinite(self._runs["best"])):
+            raise ObjectiveError(
+                f"the objective was never finite: {int(self._runs['evaluations'].sum())} "
+                f"evaluations gave NaN or infinity{self._failures()}"
+            )
+
+    def _failures(self) -> str:
+        failures = self.problem.objective.failures
+        return "".join(f"; {count} {kind}" for kind, count in sorted(failures.items()))
+
+    def _gather(self, reports: list[Report]) -> None:
+        rows = []
+        for index, (runs, report) in enumerate(zip(self._run_ranges, reports, strict=True)):
+            here = slice(runs.start, runs.stop)
+            self._runs[here] = report.runs
+            self._best_x[here, : self.problem.dimension] = report.best_x
+            self._consensus[here] = report.consensus
+            self._last[index] = report.last
+            for r, trace in zip(runs, report.traces, strict=True):
+                rows += [(row[0], r, row) for row in trace]
+        rows.sort(key=lambda row: row[:2])
+        for i, (step, r, row) in enumerate(rows):
+            self._traced[r] = row
+            if i + 1 == len(rows) or rows[i + 1][0] != step:
+                self._record(int(step))
+
+    def _merge_blocks(self, reports: list[Report]) -> None:
+        run = self._runs
+        phase = int(run[0]["phase"])
+        if phase == cs.MEASURE:
+            run["at_consensus"] = reports[0].runs["at_consensus"]
+            self._last = [report.last for report in reports]
+        sums = kernels.Sums(
+            *(np.concatenate(parts) for parts in zip(*(r.sums for r in reports), strict=True))
+        )
+        energies = np.empty(0)
+        if reports[0].energies is not None:
+            energies = np.concatenate([report.energies for report in reports])
+        # New arrays: a message already sent must not change.
+        center = kernels.Center(*(array.copy() for array in self._center))
+        runs = run.copy()
+        if reports[0].x is not None:
+            energy = np.concatenate([report.energy for report in reports])
+            lowest = energy.min()
+            center.energies[0] = energy - lowest if np.isfinite(lowest) else energy
+            center.points[0] = np.concatenate([report.x for report in reports]).T
+        kernels.close(self._plan, runs, sums, energies, center, self._best_x)
+        self._runs, self._center = runs, center
+        self._consensus[0] = center.c[0, : self.problem.dimension]
+        trace = kernels.Trace(np.empty((1, 1, kernels.TRACE)), np.zeros(1, np.int64))
+        if kernels.record_one(int(self._params["stride"]), runs, trace):
+            self._traced[0] = trace.rows[0, 0]
+            self._record(int(runs[0]["step"]))
+
+    def _record(self, step: int) -> None:
+        best = self._traced[:, 2][~np.isnan(self._traced[:, 2])]
+        row = {
+            "step": step,
+            "evaluations": int(np.nansum(self._traced[:, 1])),
+            "best": float(best.min()),
+            "spread": float(np.nanmedian(self._traced[:, 3])) if step else None,
+            "alpha": float(np.nanmedian(self._traced[:, 4])),
+        }
+        if self.config.runs > 1:
+            row |= {"median": float(np.median(best)), "worst": float(best.max())}
+        self._rows.append(row)  # type: ignore[arg-type]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every run has ended."""
+        return bool(np.all(self._runs["phase"] == cs.DONE))
+
+    def stop(self, reason: str) -> None:
+        """End the runs that go on; their consensus points are measured first."""
+        self._stopping = True
+        if not self.whole:
+            stop_runs(self._runs)
+
+    def progress(self) -> Progress:
+        """Where the runs stand."""
+        runs = self._runs
+        spread = runs["spread"][~np.isnan(runs["spread"])]
+        steps, evaluations = int(self._params["steps"]), int(self._params["max_evaluations"])
+        done, of = 0, 0
+        limits = [
+            (float(runs["step"].mean()), steps),
+            (float(runs["evaluations"].mean()), evaluations),
+        ]
+        nearest = max(limits, key=lambda limit: limit[0] / max(1, limit[1]))
+        if nearest[1] < np.iinfo(np.int64).max:
+            done, of = int(nearest[0]), nearest[1]
+        return Progress(
+            int(runs["step"].max()),
+            int(runs["evaluations"].sum()),
+            float(runs["best"].min()),
+            float(np.median(spread)) if len(spread) else math.nan,
+            done,
+            of,
+        )
+
+    def history(self) -> list[dict[str, float]]:
+        """Rows of the history since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def state(self) -> State:
+        """Everything that a merge changes."""
+        state = {"runs": self._runs, "best_x": self._best_x, "traced": self._traced}
+        state |= {"consensus": self._consensus}
+        state |= {f"center_{name}": getattr(self._center, name) for name in self._center._fields}
+        return {name: array.copy() for name, array in state.items()}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._runs = state["runs"].copy()
+        self._best_x = state["best_x"].copy()
+        self._traced = state["traced"].copy()
+        self._consensus = state["consensus"].copy()
+        self._center = kernels.Center(
+            *(state[f"center_{name}"].copy() for name in kernels.Center._fields)
+        )
+
+    def result(self) -> dict[str, Any]:
+        """Fields of the result; see :func:`zoo.minimize`."""
+        runs, d = self._runs, self.problem.dimension
+        if not np.any(np.isfinite(runs["best"])):
+            raise ObjectiveError("no finite value was found")
+        first = int(np.argmin(runs["best"]))
+        status, why = _STATUS[int(runs[first]["status"])]
+        target = float(self._params["target"])
+        reached = runs["best"] <= target
+        message = why if len(runs) == 1 else f"{why} (run {first}, the best of {len(runs)})"
+        result: dict[str, Any] = {
+            "x": self._best_x[first, :d].copy(),
+            "fun": float(runs[first]["best"]),
+            "nfev": int(runs["evaluations"].sum()),
+            "nit": int(runs["step"].max()),
+            "success": bool(reached[first]) if math.isfinite(target) else True,
+            "status": status,
+            "message": message,
+            "consensus": self._consensus[first].copy(),
+            "consensus_fun": float(runs[first]["at_consensus"]),
+            "spread": float(runs[first]["spread"]),
+            "alpha": float(runs[first]["alpha"]),
+            "nonfinite": int(runs["nonfinite"].sum()),
+            "kicks": int(runs["kicks"].sum()),
+        }
+        if len(runs) > 1:
+            result |= {
+                "runs_x": self._best_x[:, :d].copy(),
+                "runs_fun": runs["best"].copy(),
+                "runs_consensus": self._consensus.copy(),
+                "runs_consensus_fun": runs["at_consensus"].copy(),
+                "runs_nfev": runs["evaluations"].copy(),
+                "runs_status": [_STATUS[int(code)][0] for code in runs["status"]],
+            }
+        return result | self._particles()
+
+    def _particles(self) -> dict[str, Any]:
+        """Last positions, where the dynamics are about them or they are few."""
+        wanted = self.config.dynamics in ("polarized", "sampling")
+        numbers = self.config.particles * self.config.runs * self.problem.dimension
+        if any(last is None for last in self._last) or not (wanted or numbers <= _FEW):
+            return {}
+        axis = 0 if self.whole else 1
+        x = np.concatenate([last[0] for last in self._last], axis)
+        energy = np.concatenate([last[1] for last in self._last], axis)
+        fields: dict[str, Any] = {"particles": x}
+        if self.config.dynamics == "polarized":
+            points, values = distinct_minima(
+                x.reshape(-1, x.shape[2]), energy.reshape(-1), self.config.kappa
+            )
+            fields |= {"minima": points, "minima_fun": values}
+        return fields
+
+
+def distinct_minima(x: Array, energy: Array, separation: float) -> tuple[Array, Array]:
+    """Lowest particles (k, d) more than ``separation`` apart, best first, and their values (k,)."""
+    chosen: list[int] = []
+    for i in np.argsort(energy, kind="stable"):
+        if not np.isfinite(energy[i]):
+            break
+        if all(np.linalg.norm(x[i] - x[j]) > separation for j in chosen):
+            chosen.append(int(i))
+    return x[chosen].copy(), energy[chosen].copy()

@@ -1,0 +1,328 @@
+"""Library entry points: minimize a function, and continue a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+
+from zoo import methods
+from zoo.config import build
+from zoo.errors import InputError, RunError
+from zoo.problem import Array, Problem, as_bounds, as_objective, never
+from zoo.runtime.budget import Budget
+from zoo.runtime.events import PROGRESS, Event, Listener
+from zoo.runtime.folder import CONFIG, RunFolder, Snapshot
+from zoo.runtime.hosts import Host, InlineHost, ThreadsHost
+from zoo.runtime.loop import run
+from zoo.runtime.protocol import Method
+
+
+def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
+    """Config and budget of a method from one set of names.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or a value outside its range.
+    """
+    entry = methods.get(method)
+    names = {f.name for f in fields(Budget)}
+    given = {k: v for k, v in options.items() if k in names}
+    config = build(entry.config_class(), {k: v for k, v in options.items() if k not in names})
+    budget = build(Budget, given)
+    if budget.steps is None and "steps" not in given and budget.evaluations is None:
+        budget = replace(budget, **entry.budget)
+    return config, budget
+
+
+def as_seed(seed: Any) -> int:
+    """Seed as an integer in 0 .. 2**64 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise InputError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
+    if not 0 <= int(seed) < 2**64:
+        raise InputError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
+    return int(seed)
+
+
+def choose_host(problem: Problem, method: Method, threads: int | None) -> Host:
+    """Pick threads where several can work at once, else the calling thread."""
+    if threads == 1 or not (problem.objective.concurrent and (threads or method.shards > 1)):
+        return InlineHost()
+    return ThreadsHost(threads)
+
+
+def optimize_result(fields: dict[str, Any]) -> Any:
+    """Result fields as a ``scipy.optimize.OptimizeResult``."""
+    from scipy.optimize import OptimizeResult
+
+    return OptimizeResult(fields)
+
+
+def start_point(x0: Any, problem: Problem) -> Array | None:
+    if x0 is None:
+        return None
+    try:
+        point = np.asarray(x0, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"x0 must be {problem.dimension} numbers") from None
+    if point.shape != (problem.dimension,) or not np.all(np.isfinite(point)):
+        raise InputError(f"x0 must be {problem.dimension} finite numbers, got {x0!r}")
+    return point
+
+
+def minimize(
+    fun: Any,
+    bounds: Any = None,
+    method: str = "cbo",
+    *,
+    seed: int = 0,
+    x0: Any = None,
+    args: Sequence[Any] = (),
+    batched: bool = False,
+    on_error: str = "raise",
+    threads: int | None = None,
+    callback: Callable[[Any], Any] | None = None,
+    listeners: Sequence[Listener] = (),
+    out: Any = None,
+    **options: Any,
+) -> Any:
+    """Minimize a function over a box.
+
+    Parameters
+    ----------
+    fun : callable or Problem
+        ``f(x) -> float`` over a 1-D float64 array; or, with ``batched``, ``f(x (n, d)) -> (n,)``;
+        or a Numba-compiled scalar function, which then runs inside the compiled loop; or a
+        :class:`Problem`, which carries its bounds.
+    bounds : sequence of (lower, upper) pairs, or scipy.optimize.Bounds
+        Finite; one pair a coordinate.
+    method : str
+        See ``zoo.methods.METHODS``.
+    seed : int
+        The run is a function of the arguments and this, whatever the number of threads.
+    x0 : (d,) array, optional
+        Middle of a normal start.
+    args : sequence
+        Further arguments of ``fun``.
+    batched : bool
+        Whether ``fun`` takes all points of a step at once.
+    on_error : {"raise", "penalize"}
+        Whether an exception in ``fun`` ends the run, or counts as the worst value.
+    threads : int, optional
+        Threads to use; by default all, where they can help.
+    callback : callable, optional
+        Called with the :class:`zoo.runtime.protocol.Progress` after each superstep; True stops.
+    listeners : sequence of callables
+        Called with each :class:`zoo.runtime.events.Event`.
+    out : path, optional
+        Run folder to write.
+    **options
+        Budget (``steps``, ``evaluations``, ``seconds``, ``target``, ``patience``) and the method's
+        parameters, such as ``particles``, ``sigma`` or ``runs`` (see its config dataclass).
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        x, fun, nfev, nit, success, status, message, seed, seconds and the method's own fields: for
+        ``cbo`` also consensus, consensus_fun, spread, runs_* (several runs), minima and minima_fun
+        (polarized), particles (sampling).
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used.
+    ObjectiveError
+        If the function fails, or is never finite.
+
+    Examples
+    --------
+    >>> import zoo
+    >>> result = zoo.minimize(lambda x: ((x - 1) ** 2).sum(), [(-5, 5)] * 3, seed=1, steps=500)
+    >>> bool(result.fun < 1e-6)
+    True
+    """
+    problem = as_problem(fun, bounds, batched=batched, on_error=on_error, args=args)
+    config, budget = split_options(method, options)
+    start = start_point(x0, problem)
+    folder = None
+    if out is not None:
+        folder = RunFolder(out)
+        described = {"objective": None, "name": problem.name, "x0": start}
+        folder.create(describe(method, described, config, budget, as_seed(seed)))
+    return launch(
+        problem,
+        method,
+        config,
+        budget,
+        seed,
+        x0=start,
+        threads=threads,
+        callback=callback,
+        listeners=listeners,
+        folder=folder,
+    )
+
+
+def resume(
+    path: Any,
+    fun: Any = None,
+    bounds: Any = None,
+    *,
+    batched: bool = False,
+    on_error: str = "raise",
+    args: Sequence[Any] = (),
+    threads: int | None = None,
+    callback: Callable[[Any], Any] | None = None,
+    listeners: Sequence[Listener] = (),
+    cancelled: Callable[[], bool] = never,
+) -> Any:
+    """Continue an interrupted run to the bits that it would have reached.
+
+    Parameters
+    ----------
+    path : path
+        Run folder.
+    fun, bounds, batched, on_error, args
+        The objective, as given to :func:`minimize`; not needed for runs started on the command
+        line, whose folder says where it is.
+    threads, callback, listeners
+        See :func:`minimize`.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        The stored result if the run had ended.
+
+    Raises
+    ------
+    RunError
+        If the folder holds no run, or a damaged one.
+    InputError
+        If the objective is needed and not given.
+    """
+    folder = RunFolder(path)
+    stored = folder.config()
+    done = folder.result()
+    if done is not None:
+        return optimize_result(done)
+    try:
+        method, described = stored["method"], stored["problem"]
+        config = build(methods.get(method).config_class(), _numbers(stored["config"]))
+        budget = build(Budget, _numbers(stored["budget"]))
+        seed = as_seed(stored["seed"])
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
+    if fun is not None:
+        problem = as_problem(fun, bounds, batched=batched, on_error=on_error, args=args)
+    elif described.get("objective") or described.get("command"):
+        from zoo.objectives.load import ProblemConfig, load
+
+        problem = load(build(ProblemConfig, described))
+    else:
+        raise InputError(f"{folder.path} was started from Python: resume needs its function")
+    snapshot = folder.snapshot()
+    folder.rewind(snapshot.rows if snapshot else 0)
+    return launch(
+        problem,
+        method,
+        config,
+        budget,
+        seed,
+        x0=start_point(described.get("x0"), problem),
+        threads=threads,
+        callback=callback,
+        listeners=listeners,
+        folder=folder,
+        snapshot=snapshot,
+        cancelled=cancelled,
+    )
+
+
+def describe(
+    method: str, problem: dict[str, Any], config: Any, budget: Budget, seed: int
+) -> dict[str, Any]:
+    """Content of a run folder's config.json; infinities as words, for JSON has none."""
+    return {
+        "method": method,
+        "problem": problem,
+        "config": {k: _word(v) for k, v in asdict(config).items()},
+        "budget": {k: _word(v) for k, v in asdict(budget).items()},
+        "seed": seed,
+    }
+
+
+def _word(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: float(v) if v in ("inf", "-inf") else v for k, v in values.items()}
+
+
+def launch(
+    problem: Problem,
+    method: str,
+    config: Any,
+    budget: Budget,
+    seed: int,
+    *,
+    x0: Array | None = None,
+    threads: int | None = None,
+    callback: Callable[[Any], Any] | None = None,
+    listeners: Sequence[Listener] = (),
+    folder: RunFolder | None = None,
+    snapshot: Snapshot | None = None,
+    cancelled: Callable[[], bool] = never,
+) -> Any:
+    """Run a method on a problem, from a snapshot if one is given; returns the OptimizeResult.
+
+    The common way of :func:`minimize`, :func:`resume` and the command line.
+    """
+    if threads is not None and (isinstance(threads, bool) or threads < 1):
+        raise InputError(f"threads must be a whole number >= 1, got {threads!r}")
+    driver = methods.get(method).method_class()(problem, config, budget, as_seed(seed), x0)
+    if snapshot is not None:
+        driver.restore(snapshot.method)
+
+    def call(event: Event) -> None:
+        if event.kind == PROGRESS and callback is not None and callback(event.data["progress"]):
+            driver.stop("callback")
+
+    elapsed = run(
+        driver,
+        choose_host(problem, driver, threads),
+        seconds=budget.seconds,
+        listeners=[*([folder.listen] if folder else []), call, *listeners],
+        snapshots=folder,
+        resumed=snapshot.shards if snapshot else None,
+        spent=snapshot.seconds if snapshot else 0.0,
+        cancelled=cancelled,
+    )
+    fields = {"method": method, "objective": problem.name, "dim": problem.dimension}
+    fields |= driver.result() | {"seed": seed, "seconds": elapsed}
+    fields["failures"] = dict(problem.objective.failures)
+    if folder is not None:
+        folder.finish(fields)
+    return optimize_result(fields)
+
+
+def as_problem(
+    fun: Any,
+    bounds: Any = None,
+    *,
+    batched: bool = False,
+    on_error: str = "raise",
+    args: Sequence[Any] = (),
+) -> Problem:
+    """Problem from a function and bounds; a Problem is passed through."""
+    if isinstance(fun, Problem):
+        return fun
+    if bounds is None:
+        raise InputError("bounds are needed: one (lower, upper) pair a coordinate")
+    lower, upper = as_bounds(bounds)
+    objective = as_objective(fun, batched=batched, on_error=on_error, args=args)
+    return Problem(objective, lower, upper, getattr(fun, "__name__", "objective"))

@@ -1,0 +1,128 @@
+"""The run loop: supersteps until the method has finished, with events, snapshots and interrupts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from zoo.errors import Interrupted
+from zoo.problem import never
+from zoo.runtime.events import FINISHED, IMPROVED, PROGRESS, SNAPSHOT, STARTED, Event, Listener
+from zoo.runtime.hosts import Host
+from zoo.runtime.protocol import Method, State
+
+#: Seconds that the steps of one superstep should take: short enough to stay responsive.
+_PACE = 0.05
+#: Seconds of a superstep from which on its beginning is kept, to be saved on an interrupt in it.
+_SLOW = 0.2
+
+
+class Snapshots(Protocol):
+    """Where snapshots go."""
+
+    interval: float
+
+    def save(self, method: State, shards: Sequence[State], seconds: float) -> None:
+        """Write one."""
+        ...
+
+
+def run(
+    method: Method,
+    host: Host,
+    *,
+    seconds: float | None = None,
+    listeners: Sequence[Listener] = (),
+    snapshots: Snapshots | None = None,
+    resumed: Sequence[State] | None = None,
+    spent: float = 0.0,
+    cancelled: Callable[[], bool] = never,
+) -> float:
+    """Run a method to its end on a host; returns the seconds it took, ``spent`` included.
+
+    Parameters
+    ----------
+    method, host
+        What runs, and where.
+    seconds : float, optional
+        Budget of wall-clock time, ``spent`` included; the method is told to stop when it is used.
+    listeners : sequence of callables
+        Called with every :class:`Event`.
+    snapshots : Snapshots, optional
+        Where to save the state, every ``snapshots.interval`` seconds and when interrupted.
+    resumed : sequence of State, optional
+        The shards' states to start from; the method has been restored by the caller.
+    cancelled : callable
+        Asked between supersteps and during long evaluations; True interrupts the run.
+
+    Raises
+    ------
+    Interrupted, KeyboardInterrupt
+        If interrupted; with ``snapshots`` the state is saved first.
+    """
+
+    def emit(kind: str, **data: Any) -> None:
+        for listener in listeners:
+            listener(Event(kind, data))
+
+    started = time.perf_counter() - spent
+    saved = time.perf_counter()
+    steps, took, stopping = 1, 0.0, False
+    best = method.progress().best
+    kept: tuple[State, list[State]] | None = None
+
+    def save(state: tuple[State, list[State]] | None = None) -> None:
+        if snapshots is not None:
+            at, shards = state or (method.state(), host.states())
+            snapshots.save(at, shards, time.perf_counter() - started)
+            emit(SNAPSHOT)
+
+    emit(STARTED, shards=method.shards)
+    try:
+        host.start(method, cancelled, resumed)
+        try:
+            while not method.finished:
+                kept = None
+                if cancelled():
+                    save()
+                    raise Interrupted
+                now = time.perf_counter()
+                if seconds is not None and now - started >= seconds and not stopping:
+                    stopping = True
+                    method.stop("seconds")
+                if snapshots is not None and now - saved >= snapshots.interval:
+                    save()
+                    saved = time.perf_counter()
+                if snapshots is not None and took > _SLOW:
+                    kept = (method.state(), host.states())
+                at = time.perf_counter()
+                method.merge(host.step(method.message(steps)))
+                took = time.perf_counter() - at
+                kept = None
+                limit = _PACE
+                if seconds is not None:
+                    limit = min(limit, max(1e-3, seconds / 20))
+                if took < limit / 2:
+                    steps = min(2 * steps, 1 << 30)
+                elif took > 2 * limit and steps > 1:
+                    steps //= 2
+                progress = method.progress()
+                emit(
+                    PROGRESS,
+                    progress=progress,
+                    seconds=time.perf_counter() - started,
+                    rows=method.history(),
+                )
+                if progress.best < best:
+                    best = progress.best
+                    emit(IMPROVED, progress=progress)
+        except (Interrupted, KeyboardInterrupt):
+            if kept is not None:
+                save(kept)
+            raise
+    finally:
+        host.close()
+    elapsed = time.perf_counter() - started
+    emit(FINISHED, progress=method.progress(), seconds=elapsed)
+    return elapsed
