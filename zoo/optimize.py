@@ -208,7 +208,9 @@ def resume(
     stored = folder.config()
     done = folder.result()
     if done is not None:
-        return optimize_result(done)
+        return optimize_result(
+            {k: np.asarray(v) if isinstance(v, list) else v for k, v in done.items()}
+        )
     try:
         method, described = stored["method"], stored["problem"]
         config = build(methods.get(method).config_class(), _numbers(stored["config"]))
@@ -304,7 +306,8 @@ def launch(
     )
     fields = {"method": method, "objective": problem.name, "dim": problem.dimension}
     fields |= driver.result() | {"seed": seed, "seconds": elapsed}
-    fields["failures"] = dict(problem.objective.failures)
+    if problem.objective.failures:
+        fields["failures"] = dict(problem.objective.failures)
     if folder is not None:
         folder.finish(fields)
     return optimize_result(fields)

@@ -44,7 +44,7 @@ class CBOConfig:
     )
     lam: float = option(1.0, "Drift lambda.", least=0)
     sigma: float = option(
-        9.0,
+        10.0,
         "Noise sigma, in sigma sqrt(dt), without sqrt 2; for hopping the standard deviation of "
         "the samples.",
         least=0,
@@ -52,14 +52,16 @@ class CBOConfig:
     dt: float = option(0.01, "Time step.", above=0)
     alpha: float = option(30.0, "Inverse temperature of the weights exp(-alpha f).", above=0)
     alpha_schedule: str = option(
-        "constant",
+        "multiply",
         "constant; multiply: by alpha-factor each step; ess: alpha such that the effective "
         "number of weighted particles is ess times N, whatever the scale of f.",
         choices=SCHEDULES,
     )
-    alpha_factor: float = option(1.05, "Growth of alpha a step (schedule multiply).", above=0)
+    alpha_factor: float = option(1.01, "Growth of alpha a step (schedule multiply).", above=0)
     alpha_max: float = option(1e30, "Largest alpha.", above=0, most=1e300)
-    ess: float = option(0.1, "Effective share of weighted particles (schedule ess).", above=0, most=1)
+    ess: float = option(
+        0.1, "Effective share of weighted particles (schedule ess).", above=0, most=1
+    )
     sigma_factor: float = option(1.0, "Factor of sigma a step.", above=0)
     sigma_min: float = option(0.0, "Smallest sigma.", least=0)
     dt_factor: float = option(1.0, "Factor of dt a step.", above=0)

@@ -135,9 +135,7 @@ def turn(params, seed, stream, first, step, order, epochs):
     epoch = step // a_pass
     slot = epoch % 2
     if epochs[slot] != epoch:
-        streams.permutation(
-            seed, stream, np.uint64(epoch), streams.BATCH, first, order[1 + slot]
-        )
+        streams.permutation(seed, stream, np.uint64(epoch), streams.BATCH, first, order[1 + slot])
         epochs[slot] = epoch
     start = (step % a_pass) * params.batch
     return 1 + slot, start, start + params.batch
@@ -400,7 +398,7 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                                     old[i * dp + j] = x[members[i], j]
                             before = old[:width]
                         iteration = np.uint64(run.step + 1)
-                        streams.normals(
+                        _noise(
                             seed,
                             stream,
                             iteration,
@@ -409,6 +407,7 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                             blocks,
                             numbers,
                             lane_block,
+                            d,
                             xi,
                         )
                         _move(
@@ -432,7 +431,7 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                             for i in range(rows):
                                 for j in range(dp):
                                     mine[i * dp + j] = y[members[i], j]
-                            streams.normals(
+                            _noise(
                                 seed,
                                 stream,
                                 iteration,
@@ -441,12 +440,13 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                                 blocks,
                                 numbers,
                                 lane_block,
+                                d,
                                 xi,
                             )
                             pull, noise = p.lam_memory * run.dt, p.sigma_memory * math.sqrt(run.dt)
                             dy.remember(before, mine, pull, noise, p.noise, xi, new, dp)
                         if run.kick:
-                            streams.normals(
+                            _noise(
                                 seed,
                                 stream,
                                 iteration,
@@ -455,6 +455,7 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                                 blocks,
                                 numbers,
                                 lane_block,
+                                d,
                                 xi,
                             )
                             scale = p.kick_sigma * math.sqrt(run.dt)
@@ -462,9 +463,6 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                                 for j in range(dp):
                                     new[i * dp + j] += scale * plan.width[j] * xi[i * dp + j]
                         dy.confine(p.boundary, lower, upper, cc, new[:width])
-                        for i in range(rows if d < dp else 0):
-                            for j in range(d, dp):
-                                new[i * dp + j] = 0.0
                         if gathered:
                             for i in range(rows):
                                 for j in range(dp):
@@ -524,6 +522,16 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
 
 
 @kernel
+def _noise(seed, stream, iteration, purpose, first, blocks, rows, lane_block, d, xi):
+    """Normals of a tile, zero in the padding."""
+    streams.normals(seed, stream, iteration, purpose, first, blocks, rows, lane_block, xi)
+    dp = streams.padded(d)
+    for i in range(4 * blocks // dp if d < dp else 0):
+        for j in range(d, dp):
+            xi[i * dp + j] = 0.0
+
+
+@kernel
 def _scatter(plan, seed, stream, run, first, blocks, lane_row, lane_block, xi):
     """First positions: uniform in a box, or normal."""
     p = plan.params[0]
@@ -547,7 +555,21 @@ def _scatter(plan, seed, stream, run, first, blocks, lane_row, lane_block, xi):
 
 @kernel
 def _move(
-    p, run, before, energy, members, cc, factor, points, energies, distance, drift, xi, new, squares, dp
+    p,
+    run,
+    before,
+    energy,
+    members,
+    cc,
+    factor,
+    points,
+    energies,
+    distance,
+    drift,
+    xi,
+    new,
+    squares,
+    dp,
 ):
     """Drift and noise of one tile, by the dynamics chosen."""
     if p.dynamics == dy.POLARIZED:

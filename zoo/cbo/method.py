@@ -171,7 +171,11 @@ class CBO:
             std = config.init_std
             extent = 0.25 * (box[1] - box[0]) if std is None else np.full(d, std)
         return kernels.Plan(
-            params, padded(lower), padded(upper), padded(origin), padded(extent),
+            params,
+            padded(lower),
+            padded(upper),
+            padded(origin),
+            padded(extent),
             padded(upper - lower),
         )
 

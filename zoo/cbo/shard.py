@@ -125,7 +125,9 @@ class CBOShard:
                 pop.runs["at_consensus"][asked] = yield self.center.c[asked, : self.d]
             self._supersteps(NO_TARGET, trace, 1, kernels.MOVING)
             moved = [r for r in active if pop.runs[r]["phase"] != cs.MEASURE]
-            chosen = [kernels.to_evaluate(self.plan, self.seed, self.first_run, pop, r) for r in moved]
+            chosen = [
+                kernels.to_evaluate(self.plan, self.seed, self.first_run, pop, r) for r in moved
+            ]
             if moved:
                 points = [pop.x[r, rows, : self.d] for r, rows in zip(moved, chosen, strict=True)]
                 values = yield np.concatenate(points)
@@ -176,11 +178,11 @@ class CBOShard:
             self._supersteps(self._target, self._trace, steps, doing)
         except Exception as error:
             # Somewhere in the population: evaluate one by one to name the point.
-            points = np.concatenate([self.population.x.reshape(-1, len(self.plan.lower)), self.center.c])
+            points = np.concatenate(
+                [self.population.x.reshape(-1, len(self.plan.lower)), self.center.c]
+            )
             self.evaluator.objective.evaluate(np.ascontiguousarray(points[:, : self.d]))
-            raise ObjectiveError(
-                f"the objective raised {type(error).__name__}: {error}"
-            ) from error
+            raise ObjectiveError(f"the objective raised {type(error).__name__}: {error}") from error
 
     def _supersteps(self, target: Any, trace: kernels.Trace, steps: int, doing: int) -> None:
         kernels.supersteps(
@@ -224,6 +226,8 @@ class CBOShard:
         sums = kernels.Sums(*(array.copy() for array in self.sums))
         report: dict[str, Any] = {"sums": sums}
         phase = pop.runs[0]["phase"]
+        if phase == cs.MEASURE and not self.leads:  # the first block alone evaluates the consensus
+            sums.head["evaluations"] = 0
         if p["ess"] > 0.0 and phase != cs.MEASURE:
             rows = kernels.to_evaluate(self.plan, self.seed, self.first_run, pop, 0)
             report["energies"] = (pop.y_energy if p["memory"] else pop.energy)[0, rows]
