@@ -39,9 +39,7 @@ class Value(click.ParamType):
         """Show the choices, or the kind of value."""
         return f"[{'|'.join(self.choices)}]" if self.choices else self.name.upper()
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Python value of a text; whole numbers may be written 1e6."""
         if not isinstance(value, str) or self.kind is str:
             return value

@@ -36,7 +36,10 @@ class ProgressLine:
         if self._latest is None:
             return "stopping" if self._cancelled() else "starting: compiling (once)"
         now = self._latest
-        parts = [f"step {now.step:,}" + (f" ({now.done:,}/{now.of:,})" if now.of else "")]
+        of = ""
+        if now.of:  # counts steps, or something else
+            of = f"/{now.of:,}" if now.done == now.step else f" ({now.done / now.of:.0%})"
+        parts = [f"step {now.step:,}{of}"]
         parts.append(f"best {now.best:.6g}")
         if not math.isnan(now.spread):
             parts.append(f"spread {now.spread:.2e}")

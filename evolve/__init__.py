@@ -1,0 +1,1 @@
+"""Evolution over things that are not vectors."""

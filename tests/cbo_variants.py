@@ -27,7 +27,12 @@ VARIANTS = {
     "hopping": {"dynamics": "hopping", "sigma": 0.4, "boundary": "none"},
     "hopping-batch": {"dynamics": "hopping", "sigma": 0.4, "batch": 8},
     "polarized": {"dynamics": "polarized", "kappa": 2.0, "sigma": 3.0},
-    "polarized-gate": {"dynamics": "polarized", "noise": "isotropic", "sigma": 0.7, "gate": "smooth"},
+    "polarized-gate": {
+        "dynamics": "polarized",
+        "noise": "isotropic",
+        "sigma": 0.7,
+        "gate": "smooth",
+    },
     "sampling": {"dynamics": "sampling", "alpha": 0.03, "alpha_schedule": "constant", "dt": 0.3},
     "unbounded": {"boundary": "none"},
     "clip": {"boundary": "clip", "sigma": 14.0},

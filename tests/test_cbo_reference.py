@@ -6,8 +6,8 @@ from cbo_variants import VARIANTS
 from reference_cbo import Reference, effective
 
 import zoo
-from zoo.config import build
 from zoo.cbo.config import CBOConfig
+from zoo.config import build
 from zoo.objectives.registry import get
 
 PARTICLES, STEPS = 24, 12

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 # fastmath=False is not the default: without it a callee is compiled with its caller's fastmath.
-_STRICT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
+_STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
 
 #: Decorator of the engine's kernels. Strict IEEE arithmetic: the same bits however LLVM inlines.
 kernel = njit(**_STRICT)
@@ -37,7 +37,11 @@ def jit_objective(function: Callable[..., float]) -> Any:
     Sums over coordinates may be reassociated (so that they vectorize); infinities and NaN keep
     their meaning. A function that is already ``numba.njit``-compiled may be used as it is instead.
     """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": _OBJECTIVE_FASTMATH}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": _OBJECTIVE_FASTMATH,
+    }
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # source that is no file (exec, notebooks, stdin) has nowhere to cache

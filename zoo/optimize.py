@@ -63,6 +63,7 @@ def optimize_result(fields: dict[str, Any]) -> Any:
 
 
 def start_point(x0: Any, problem: Problem) -> Array | None:
+    """Starting point as an array (d,), or None."""
     if x0 is None:
         return None
     try:

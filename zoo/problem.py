@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -261,7 +261,7 @@ def as_objective(
     if is_compiled(function) and not batched and not args:
         return CompiledObjective(function, on_error=on_error)
     if hasattr(function, "evaluate") and hasattr(function, "concurrent"):
-        return function  # type: ignore[no-any-return]
+        return cast(Objective, function)
     if not callable(function):
         raise InputError(f"the objective must be callable, got {type(function).__name__}")
     return PythonObjective(function, batched, on_error, tuple(args))

@@ -41,7 +41,8 @@ _ONE = np.uint64(0x3FF0000000000000)  # the bits of 1.0
 @inlined
 def _mulhi(al, ah, b):
     """High word of the 128-bit product (2**32 ah + al) b."""
-    # From 32-bit halves, given apart: LLVM vectorizes this form, and would not if it saw through it.
+    # From 32-bit halves, given apart: a form that LLVM vectorizes, so long as it does not see
+    # through it and put a 128-bit product in its place.
     bl, bh = b & _LOW, b >> _32
     t = ah * bl + ((al * bl) >> _32)
     u = al * bh + (t & _LOW)

@@ -22,7 +22,9 @@ _LN2_HI = float.fromhex("0x1.62e42fee00000p-1")
 _LN2_LO = float.fromhex("0x1.a39ef35793c76p-33")
 
 # Highest power first. Taylor series: the last term left out is below 2**-53 on the reduced range.
-_SIN = tuple((-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(10))[::-1]
+_SIN = tuple((-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(10))[
+    ::-1
+]
 _COS = tuple((-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(11))[::-1]
 _ATANH = tuple(2.0 / (2 * k + 1) for k in range(10))[::-1]
 _EXP = tuple(1.0 / math.factorial(k) for k in range(14))[::-1]
@@ -90,7 +92,9 @@ def exp(x):
     p = 0.0
     for c in _EXP:
         p = fma(p, r, c)
-    scale = from_bits((to_bits(k + _ROUND) - np.uint64(_ROUND_BITS) + np.uint64(1023)) << np.uint64(52))
+    scale = from_bits(
+        (to_bits(k + _ROUND) - np.uint64(_ROUND_BITS) + np.uint64(1023)) << np.uint64(52)
+    )
     return 0.0 if x <= -708.0 else p * scale
 
 

@@ -66,8 +66,9 @@ def isotropic(x, c, drift, noise, truncation, xi, new, squares, dp):
 
 @kernel
 def covariance(x, c, drift, noise, factor, xi, new, squares, d):
-    """x <- x - drift D + noise C^(1/2) xi (Carrillo, Hoffmann, Stuart, Vaes 2022): affine invariant.
+    """x <- x - drift D + noise C^(1/2) xi (Carrillo, Hoffmann, Stuart, Vaes 2022).
 
+    Affine invariant.
     ``factor`` is the transposed lower factor of C; rows of x are len(factor) long, d of it used.
     """
     dp = len(factor)

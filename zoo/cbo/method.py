@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,7 @@ _STATUS = {
 def _pieces(total: int, count: int) -> list[range]:
     """``total`` things in ``count`` contiguous ranges of nearly equal length."""
     edges = [total * i // count for i in range(count + 1)]
-    return [range(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [range(a, b) for a, b in itertools.pairwise(edges)]
 
 
 class CBO:

@@ -90,7 +90,7 @@ def load(config: ProblemConfig) -> Problem:
         raise InputError("objective and command are both given: one of them is minimized")
     if config.shift is not None and not math.isfinite(config.shift):
         raise InputError(f"shift must be finite, got {config.shift:g}")
-    if config.command is not None:
+    if config.objective is None:
         return _command(config)
     if config.timeout is not None:
         raise InputError("timeout is for commands: a Python function cannot be stopped from here")

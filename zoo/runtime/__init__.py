@@ -1,0 +1,1 @@
+"""The population runtime: protocol, run loop, hosts, events, run folders."""

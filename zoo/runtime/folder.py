@@ -87,12 +87,14 @@ class RunFolder:
     path : Path
     interval : float
         Seconds between snapshots.
+    rows : int
+        Rows of the history so far.
     """
 
     def __init__(self, path: str | Path, interval: float = 10.0) -> None:
         self.path = Path(path)
         self.interval = interval
-        self._rows = 0
+        self.rows = 0
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Start a run here.
@@ -132,14 +134,16 @@ class RunFolder:
             )
         return config
 
-    def save(self, method: State, shards: Sequence[State], seconds: float) -> None:
-        """Write a snapshot; the one before is kept as well."""
+    def save(
+        self, method: State, shards: Sequence[State], seconds: float, rows: int | None = None
+    ) -> None:
+        """Write a snapshot, of ``rows`` rows of the history; the one before is kept as well."""
         arrays = {f"method/{name}": array for name, array in method.items()}
         for index, shard in enumerate(shards):
             arrays |= {f"shard{index}/{name}": array for name, array in shard.items()}
         arrays["seconds"] = np.array(seconds)
         arrays["shards"] = np.array(len(shards))
-        arrays["rows"] = np.array(self._rows)
+        arrays["rows"] = np.array(self.rows if rows is None else rows)
         arrays["format"] = np.array(FORMAT)
         digest = np.array(_digest(arrays))
         path = self.path / SNAPSHOT
@@ -192,15 +196,13 @@ class RunFolder:
             }
 
         shards = [part(f"shard{index}/") for index in range(int(arrays["shards"]))]
-        return Snapshot(
-            part("method/"), shards, float(arrays["seconds"]), int(arrays["rows"])
-        )
+        return Snapshot(part("method/"), shards, float(arrays["seconds"]), int(arrays["rows"]))
 
     def rewind(self, rows: int) -> None:
         """Cut the history to its first ``rows`` rows."""
         lines = self._history_lines()[:rows]
         _replace(self.path / HISTORY, "".join(f"{line}\n" for line in lines).encode())
-        self._rows = len(lines)
+        self.rows = len(lines)
 
     def listen(self, event: Event) -> None:
         """Append the rows of a progress event to the history."""
@@ -212,7 +214,7 @@ class RunFolder:
                 file.writelines(json.dumps(to_json(row)) + "\n" for row in rows)
         except OSError as error:
             raise RunError(f"cannot write {self.path / HISTORY}: {error.strerror}") from error
-        self._rows += len(rows)
+        self.rows += len(rows)
 
     def history(self) -> list[dict[str, Any]]:
         """Rows of the history; a row cut short by a crash is left out."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from zoo.errors import Interrupted
+from zoo.errors import Interrupted, ObjectiveError
 from zoo.problem import never
 from zoo.runtime.events import FINISHED, IMPROVED, PROGRESS, SNAPSHOT, STARTED, Event, Listener
 from zoo.runtime.hosts import Host
@@ -14,8 +14,8 @@ from zoo.runtime.protocol import Method, State
 
 #: Seconds that the steps of one superstep should take: short enough to stay responsive.
 _PACE = 0.05
-#: Seconds of a superstep from which on its beginning is kept, to be saved on an interrupt in it.
-_SLOW = 0.2
+#: Share of the time that may go into keeping states, for an interrupt within a superstep.
+_KEEPING = 0.05
 
 
 class Snapshots(Protocol):
@@ -23,8 +23,12 @@ class Snapshots(Protocol):
 
     interval: float
 
-    def save(self, method: State, shards: Sequence[State], seconds: float) -> None:
-        """Write one."""
+    rows: int
+
+    def save(
+        self, method: State, shards: Sequence[State], seconds: float, rows: int | None = None
+    ) -> None:
+        """Write one; ``rows`` of the history belong to it, all by default."""
         ...
 
 
@@ -58,8 +62,8 @@ def run(
 
     Raises
     ------
-    Interrupted, KeyboardInterrupt
-        If interrupted; with ``snapshots`` the state is saved first.
+    Interrupted, KeyboardInterrupt, ObjectiveError
+        If interrupted, or the objective fails; with ``snapshots`` the last good state is saved.
     """
 
     def emit(kind: str, **data: Any) -> None:
@@ -68,14 +72,18 @@ def run(
 
     started = time.perf_counter() - spent
     saved = time.perf_counter()
-    steps, took, stopping = 1, 0.0, False
+    steps, stopping = 1, False
+    keeping, kept_at = 0.0, saved
     best = method.progress().best
-    kept: tuple[State, list[State]] | None = None
+    kept: tuple[State, list[State], float, int] | None = None
 
-    def save(state: tuple[State, list[State]] | None = None) -> None:
+    def current() -> tuple[State, list[State], float, int]:
+        rows = snapshots.rows if snapshots is not None else 0
+        return method.state(), host.states(), time.perf_counter() - started, rows
+
+    def save(state: tuple[State, list[State], float, int]) -> None:
         if snapshots is not None:
-            at, shards = state or (method.state(), host.states())
-            snapshots.save(at, shards, time.perf_counter() - started)
+            snapshots.save(*state)
             emit(SNAPSHOT)
 
     emit(STARTED, shards=method.shards)
@@ -83,23 +91,23 @@ def run(
         host.start(method, cancelled, resumed)
         try:
             while not method.finished:
-                kept = None
                 if cancelled():
-                    save()
+                    kept = current()
                     raise Interrupted
                 now = time.perf_counter()
                 if seconds is not None and now - started >= seconds and not stopping:
                     stopping = True
                     method.stop("seconds")
                 if snapshots is not None and now - saved >= snapshots.interval:
-                    save()
+                    save(current())
                     saved = time.perf_counter()
-                if snapshots is not None and took > _SLOW:
-                    kept = (method.state(), host.states())
                 at = time.perf_counter()
+                if snapshots is not None and keeping <= _KEEPING * (at - kept_at):
+                    kept, kept_at = current(), time.perf_counter()
+                    keeping = kept_at - at
+                    at = kept_at
                 method.merge(host.step(method.message(steps)))
                 took = time.perf_counter() - at
-                kept = None
                 limit = _PACE
                 if seconds is not None:
                     limit = min(limit, max(1e-3, seconds / 20))
@@ -117,7 +125,7 @@ def run(
                 if progress.best < best:
                     best = progress.best
                     emit(IMPROVED, progress=progress)
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt, ObjectiveError):
             if kept is not None:
                 save(kept)
             raise

@@ -1,0 +1,92 @@
+"""A run under the command line: progress, interrupts, stray output, and what ended it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cli.failure import FAILED, INTERRUPTED, Ended
+from cli.interrupts import interrupts
+from cli.progress import progress_line
+from zoo.errors import Interrupted, ObjectiveError, RunError
+from zoo.runtime.events import PROGRESS, STARTED, Event, Listener
+
+Work = Callable[[Sequence[Listener], Callable[[], bool]], Any]
+
+
+def executed(
+    work: Work,
+    *,
+    progress: bool,
+    folder: str | None = None,
+    seconds: float | None = None,
+    objective: Any = None,
+) -> Any:
+    """Result of ``work(listeners, cancelled)``.
+
+    Parameters
+    ----------
+    work : callable
+        Starts or continues a run.
+    progress : bool
+        Whether a progress line is wanted.
+    folder : str, optional
+        Run folder, if one is written.
+    seconds : float, optional
+        Budget of seconds, for the time left.
+    objective : Objective, optional
+        What is evaluated; a command's last complaint is added to a failure.
+
+    Raises
+    ------
+    Ended
+        If the run is interrupted, or fails after it has started.
+    """
+    started, step = False, 0
+
+    def follow(event: Event) -> None:
+        nonlocal started, step
+        started = started or event.kind == STARTED
+        if event.kind == PROGRESS:
+            step = event.data["progress"].step
+
+    try:
+        with interrupts() as cancelled, progress_line(progress, cancelled, seconds) as listeners:
+            return work([follow, *listeners], cancelled)
+    except (Interrupted, KeyboardInterrupt) as error:
+        kept = "nothing of it was kept (--out RUN keeps a run)"
+        if folder is not None:
+            kept = f"'zoo resume {folder}' continues it"
+        raise Ended(f"interrupted at step {step}; {kept}", INTERRUPTED) from error
+    except SystemExit as error:
+        raise ObjectiveError(f"the objective exits (SystemExit: {error.code})") from error
+    except RunError as error:
+        if started:
+            raise Ended(str(error), FAILED) from error
+        raise
+    except ObjectiveError as error:
+        complaint = getattr(objective, "last_error", "")
+        if complaint:
+            raise ObjectiveError(f"{error}; the last failure: {complaint}", error.point) from error
+        raise
+
+
+@contextlib.contextmanager
+def stdout_for_results() -> Iterator[None]:
+    """Send what objectives print meanwhile to stderr: stdout carries results alone."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no stdout
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,70 @@
+"""zoo resume RUN: continue an interrupted run."""
+
+from __future__ import annotations
+
+import click
+
+from cli.options import Output, SectionedCommand, options_from
+
+_OPTIONS = ("threads", "json", "quiet")
+
+
+def _command() -> click.Command:
+    options: list[click.Parameter] = [
+        option for option in options_from(Output, "Options") if option.name in _OPTIONS
+    ]
+    return SectionedCommand(
+        "resume",
+        callback=resume_run,
+        params=[click.Argument(["run"], metavar="RUN"), *options],
+        help="Continue the interrupted run in the folder RUN, to the very bits that it would "
+        "have reached. One that has ended is only reported.",
+        short_help="Continue an interrupted run.",
+    )
+
+
+def resume_run(
+    run: str, threads: int | None = None, json: bool | None = None, quiet: bool | None = None
+) -> None:
+    """Continue the run in a folder."""
+    from cli.execution import executed, stdout_for_results
+    from cli.stored import known_minimum, problem_config, read_run
+    from cli.summary import as_json, lines, print_json
+    from zoo import optimize
+    from zoo.config import build
+    from zoo.errors import InputError
+    from zoo.objectives.load import load
+    from zoo.runtime.folder import RunFolder
+
+    if threads is not None:
+        build(Output, {"threads": threads})
+    folder = RunFolder(run)
+    stored = read_run(folder)
+    config = problem_config(stored)
+    result = folder.result()
+    if result is not None:
+        minimum = known_minimum(config)
+    else:
+        if config is None:
+            raise InputError(
+                f"{run} was started from Python: zoo.resume({run!r}, function, bounds) "
+                "continues it there"
+            )
+        with stdout_for_results():
+            problem = load(config)
+            minimum = problem.minimum
+            result = executed(
+                lambda listeners, cancelled: optimize.resume(
+                    run, problem, threads=threads, listeners=listeners, cancelled=cancelled
+                ),
+                progress=not quiet,
+                folder=run,
+                objective=problem.objective,
+            )
+    if json:
+        print_json(as_json(result, minimum))
+    else:
+        print("\n".join(lines(result, minimum)))
+
+
+resume = _command()

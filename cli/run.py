@@ -1,0 +1,121 @@
+"""zoo run METHOD: minimize an objective."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+import click
+
+from cli.configfile import read_parameters
+from cli.failure import say
+from cli.options import Output, SectionedCommand, SectionedOption, SuggestingGroup, options_from
+from zoo import methods
+from zoo.config import build, options_of
+from zoo.objectives.load import ProblemConfig, load, located
+from zoo.runtime.budget import Budget
+
+
+class _Methods(SuggestingGroup):
+    """One command a method of the registry."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(methods.METHODS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return _command(cmd_name) if cmd_name in methods.METHODS else None
+
+
+run = _Methods(
+    "run",
+    help="Minimize an objective with METHOD.",
+    short_help="Minimize an objective.",
+    no_args_is_help=False,
+    subcommand_metavar="METHOD [OPTIONS]",
+    epilog="For example: zoo run cbo --objective rastrigin",
+)
+
+
+def _command(name: str) -> click.Command:
+    entry = methods.get(name)
+    config_file = SectionedOption(
+        ["--config", "config_file"],
+        metavar="FILE.toml",
+        help="Read parameters of these names from a file; those given here go first.",
+    )
+    config_file.section = "Output"
+    return SectionedCommand(
+        name,
+        callback=lambda **given: run_method(name, **given),
+        params=[
+            *options_from(ProblemConfig, "Problem"),
+            *options_from(Budget, "Budget (the first limit reached ends the run)", entry.budget),
+            *options_from(entry.config_class(), "Method"),
+            *options_from(Output, "Output"),
+            config_file,
+        ],
+        help=f"{entry.summary[0].upper()}{entry.summary[1:]}.",
+        short_help=entry.summary,
+        epilog="For example: zoo run cbo --objective ackley --dim 10 --seed 1 --out RUN",
+    )
+
+
+def run_method(name: str, config_file: str | None = None, **given: Any) -> None:
+    """Run a method with parameters by name; None is one not given."""
+    parts = (ProblemConfig, Budget, methods.get(name).config_class(), Output)
+    values = {key: value for key, value in given.items() if value is not None}
+    if config_file is not None:
+        known = [key for part in parts for key in options_of(part)]
+        tables = ("problem", "budget", "method", name, "output")
+        values = read_parameters(config_file, known, tables) | values
+
+    def part(config: Any) -> Any:
+        names = {f.name for f in fields(config)}
+        return build(config, {key: values.pop(key) for key in names & values.keys()})
+
+    output, problem_config = part(Output), located(part(ProblemConfig))
+    _start(name, problem_config, values, output)
+
+
+def _start(
+    name: str, problem_config: ProblemConfig, values: dict[str, Any], output: Output
+) -> None:
+    from cli.execution import executed, stdout_for_results
+    from cli.summary import as_json, lines, print_json
+    from zoo.optimize import as_seed, describe, launch, split_options
+    from zoo.runtime.folder import RunFolder
+
+    config, budget = split_options(name, values)
+    seed = as_seed(output.seed)
+    with stdout_for_results():
+        problem = load(problem_config)
+        if not output.quiet and hasattr(config, "warnings"):
+            for warning in config.warnings(problem.dimension):
+                say(f"warning: {warning}")
+        # Refuses what does not fit together before a folder is made for it.
+        methods.get(name).method_class()(problem, config, budget, seed)
+        folder = None
+        if output.out is not None:
+            folder = RunFolder(output.out, output.snapshot_every)
+            folder.create(describe(name, asdict(problem_config), config, budget, seed))
+        result = executed(
+            lambda listeners, cancelled: launch(
+                problem,
+                name,
+                config,
+                budget,
+                seed,
+                threads=output.threads,
+                listeners=listeners,
+                folder=folder,
+                cancelled=cancelled,
+            ),
+            progress=not output.quiet,
+            folder=output.out,
+            seconds=budget.seconds,
+            objective=problem.objective,
+        )
+    if output.json:
+        print_json(as_json(result, problem.minimum))
+    else:
+        print("\n".join(lines(result, problem.minimum)))

@@ -1,0 +1,98 @@
+"""zoo show RUN: what is in a run folder, as text, JSON or a picture."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+_ROWS = 10
+
+
+@click.command(short_help="Show a run: table, or a picture with --plot.")
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--plot", metavar="FILE.png", help="Draw the convergence, and particles in two dimensions."
+)
+@click.option("--json", is_flag=True, help="Print one JSON object.")
+def show(run: str, plot: str | None, json: bool) -> None:
+    """Show the run in the folder RUN: its parameters, its result, its last rows of history."""
+    from cli.stored import known_minimum, problem_config, read_run
+    from cli.summary import as_json, lines, print_json
+    from zoo.runtime.folder import RunFolder
+
+    folder = RunFolder(run)
+    stored = read_run(folder)
+    config = problem_config(stored)
+    result = folder.result()
+    rows = [row for row in folder.history() if isinstance(row, dict)]
+    minimum = known_minimum(config)
+    if plot is not None:
+        from cli.plot import draw
+
+        draw(plot, stored["problem"].get("name") or "", config, rows, result, minimum)
+    if json:
+        print_json(
+            {
+                "run": run,
+                "finished": result is not None,
+                "parameters": stored,
+                "result": None if result is None else as_json(result, minimum),
+                "history": rows,
+            }
+        )
+        return
+    printed = [_state(folder.path, result is not None), *_parameters(stored)]
+    if result is not None:
+        printed += ["", *lines(result, minimum)]
+    if rows:
+        printed += ["", *_history(rows)]
+    print("\n".join(printed))
+
+
+def _state(path: Path, finished: bool) -> str:
+    if finished:
+        return f"{path}: finished"
+    written = [file.stat().st_mtime for file in path.iterdir() if file.is_file()]
+    age = max(0.0, time.time() - max(written, default=0.0))
+    return (
+        f"{path}: not finished, last written {age:.0f} s ago; "
+        f"'zoo resume {path}' continues it unless it is running"
+    )
+
+
+def _parameters(stored: dict[str, Any]) -> list[str]:
+    from cli.table import columns
+    from zoo import methods
+    from zoo.config import options_of
+
+    defaults: dict[str, Any] = {}
+    if stored["method"] in methods.METHODS:
+        config = methods.get(stored["method"]).config_class()
+        defaults = {name: str(field.default) for name, (field, _, _) in options_of(config).items()}
+    changed = _words(
+        {k: v for k, v in stored["config"].items() if str(v) != defaults.get(k, "None")}
+    )
+    problem = {k: v for k, v in stored["problem"].items() if v not in (None, False)}
+    rows = [
+        ("problem", _words(problem)),
+        ("budget", _words({k: v for k, v in stored["budget"].items() if v is not None})),
+        ("method", f"{stored['method']}, seed {stored['seed']}"),
+        ("options", f"{changed}; the others have their defaults" if changed else "all defaults"),
+    ]
+    return [f"  {line}" for line in columns(rows)]
+
+
+def _words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _history(rows: list[dict[str, Any]]) -> list[str]:
+    from cli.summary import number
+    from cli.table import columns
+
+    heads = list(rows[-1])
+    cells = [[number(row.get(head)) for head in heads] for row in rows[-_ROWS:]]
+    return [f"  {line}" for line in columns(cells, heads=heads, right=True)]

@@ -1,0 +1,97 @@
+"""The end of a run: a few lines for people, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cli.progress import short
+from cli.table import columns
+from zoo.problem import show_point
+from zoo.runtime.folder import to_json
+
+#: Arrays of more numbers than this are left out of the JSON object.
+_MANY = 1000
+_ALWAYS = ("x", "consensus")
+
+#: A run whose value is this close to the minimum has found it.
+_FOUND = 1e-6
+
+
+def as_json(result: Mapping[str, Any], minimum: float | None = None) -> dict[str, Any]:
+    """Result as plain JSON values, without its large arrays."""
+    fields = {
+        name: to_json(value)
+        for name, value in result.items()
+        if name in _ALWAYS or np.size(value) <= _MANY
+    }
+    return fields if minimum is None else fields | {"minimum": minimum}
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line."""
+    print(json.dumps(to_json(content)))
+
+
+def number(value: Any) -> str:
+    """A number in a few digits; what has none is a dash."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{float(value):.6g}"
+
+
+def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
+    """Result in a few lines.
+
+    Parameters
+    ----------
+    result : mapping
+        Of a run, or of its folder's result.json.
+    minimum : float, optional
+        Known minimum of the objective.
+    """
+    fun = result.get("fun")
+    rows = [("fun", number(fun))]
+    if minimum is not None and fun is not None:
+        rows.append(("minimum", f"{number(float(minimum))}, so the error is {fun - minimum:.3g}"))
+    rows.append(("x", show_point(np.asarray(result["x"], np.float64))))
+    if result.get("consensus_fun") is not None:
+        rows.append(("consensus", f"{number(result['consensus_fun'])} there"))
+    if "runs_fun" in result:
+        rows.append(("runs", _runs(np.asarray(result["runs_fun"], np.float64), minimum)))
+    if "minima_fun" in result:
+        values = np.asarray(result["minima_fun"], np.float64)
+        shown = ", ".join(f"{value:.4g}" for value in values[:6])
+        rows.append(("minima", f"{len(values)}: {shown}{', ...' if len(values) > 6 else ''}"))
+    seconds = float(result["seconds"])
+    rate = f", {short(result['nfev'] / seconds)} evaluations/s" if seconds > 0 else ""
+    rows.append(
+        (
+            "work",
+            f"{result['nfev']:,} evaluations, {result['nit']:,} steps, {seconds:.3g} s{rate}",
+        )
+    )
+    bad = [f"{count:,} {kind}" for kind, count in (result.get("failures") or {}).items()]
+    if result.get("nonfinite"):
+        bad.insert(0, f"{result['nonfinite']:,} without a finite value")
+    if bad:
+        rows.append(("failures", ", ".join(bad)))
+    rows.append(("ended", str(result["message"])))
+    title = f"{result['objective']}, dimension {result['dim']}: {result['method']}, seed "
+    return [title + str(result["seed"]), *(f"  {line}" for line in columns(rows))]
+
+
+def _runs(values: Any, minimum: float | None) -> str:
+    values = np.where(np.isfinite(values), values, np.inf)
+    base, of = (values.min(), "the best") if minimum is None else (minimum, "the minimum")
+    found = int(np.sum(values <= base + _FOUND))
+    return (
+        f"{found} of {len(values)} within {_FOUND:g} of {of}; "
+        f"median {np.median(values):.4g}, worst {values.max():.4g}"
+    )
