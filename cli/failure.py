@@ -42,6 +42,9 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "interrupted", INTERRUPTED
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}" if str(error) else "not enough memory", FAILED
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror}", FAILED
     return (
         f"{type(error).__name__}: {error}; this is a fault in zoo, ZOO_TRACEBACK=1 shows where",
         FAILED,

@@ -135,8 +135,8 @@ def _landscape(
         grid = _grid(problem)
         if grid is not None:
             u, v, values = grid
-            filled = axes.contourf(u, v, np.log1p(values - np.nanmin(values)), 40, cmap="Greys_r")
-            figure.colorbar(filled, ax=axes, label="log(1 + f - lowest f)")
+            filled = axes.contourf(u, v, values, np.linspace(0.0, 1.0, 21), cmap="Greys_r")
+            figure.colorbar(filled, ax=axes, label="share of the box with a lower value")
         axes.set_xlim(problem.lower[0], problem.upper[0])
         axes.set_ylim(problem.lower[1], problem.upper[1])
     axes.plot(*particles.T, ".", color=_ORANGE, ms=4, alpha=0.7, label="last particles")
@@ -160,7 +160,10 @@ def _problem(config: ProblemConfig | None) -> Problem | None:
 
 
 def _grid(problem: Problem) -> tuple[Array, Array, Array] | None:
-    """Coordinates (n,), (n,) and values (n, n) of the objective; None if it cannot say in time."""
+    """Coordinates (n,), (n,) and ranks (n, n) of the objective; None if it cannot say in time.
+
+    Ranks, from 0 for the lowest value to 1, show the shape of functions of any scale.
+    """
     side = _FINE if problem.objective.concurrent else _COARSE
     u, v = (np.linspace(a, b, side) for a, b in zip(problem.lower, problem.upper, strict=True))
     values = np.empty((side, side))
@@ -175,5 +178,8 @@ def _grid(problem: Problem) -> tuple[Array, Array, Array] | None:
                 why = error if isinstance(error, ObjectiveError) else "the objective is too slow"
                 say(f"warning: no contours: {why}")
                 return None
-    values[~np.isfinite(values)] = np.nan
-    return None if np.all(np.isnan(values)) else (u, v, values)
+    finite = np.isfinite(values)
+    if not np.any(finite):
+        return None
+    ranks = np.searchsorted(np.sort(values[finite]), values) / np.sum(finite)
+    return u, v, np.where(finite, ranks, np.nan)

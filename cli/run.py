@@ -12,6 +12,7 @@ from cli.failure import say
 from cli.options import Output, SectionedCommand, SectionedOption, SuggestingGroup, options_from
 from zoo import methods
 from zoo.config import build, options_of
+from zoo.errors import InputError
 from zoo.objectives.load import ProblemConfig, load, located
 from zoo.runtime.budget import Budget
 
@@ -93,7 +94,10 @@ def _start(
             for warning in config.warnings(problem.dimension):
                 say(f"warning: {warning}")
         # Refuses what does not fit together before a folder is made for it.
-        methods.get(name).method_class()(problem, config, budget, seed)
+        try:
+            methods.get(name).method_class()(problem, config, budget, seed)
+        except OverflowError:
+            raise InputError("a whole number is too large: 2**63 - 1 is the largest") from None
         folder = None
         if output.out is not None:
             folder = RunFolder(output.out, output.snapshot_every)

@@ -6,6 +6,7 @@ from typing import Any
 
 from zoo.config import build
 from zoo.errors import InputError, RunError
+from zoo.objectives import registry
 from zoo.objectives.load import ProblemConfig, load
 from zoo.runtime.folder import CONFIG, RunFolder
 
@@ -49,6 +50,9 @@ def known_minimum(config: ProblemConfig | None) -> float | None:
     if config is None or config.objective is None or ":" in config.objective:
         return None
     try:
+        if (config.shift, config.rotate, config.bounds) == (None, None, None):
+            function = registry.get(config.objective)
+            return function.minimum(config.dim or function.default_dim)
         return load(config).minimum
     except InputError:
         return None

@@ -68,8 +68,7 @@ def isotropic(x, c, drift, noise, truncation, xi, new, squares, dp):
 def covariance(x, c, drift, noise, factor, xi, new, squares, d):
     """x <- x - drift D + noise C^(1/2) xi (Carrillo, Hoffmann, Stuart, Vaes 2022).
 
-    Affine invariant.
-    ``factor`` is the transposed lower factor of C; rows of x are len(factor) long, d of it used.
+    Affine invariant. ``factor`` is the transposed lower factor of C; rows of x are len(factor) long, d of it used.
     """
     dp = len(factor)
     for f in range(len(x)):
@@ -112,22 +111,21 @@ def remember(x, y, drift, noise, isotropy, xi, new, dp):
 
 
 @kernel
-def confine(boundary, lower, upper, c, new):
-    """Bring new positions back into the bounds; a position lost to overflow restarts at c."""
-    for f in range(len(new)):
-        v = new[f]
-        new[f] = v if v - v == 0.0 else c[f]
-    if boundary == REFLECT:
+def confine(boundary, lower, upper, c, new, out):
+    """Positions brought back into the bounds; one lost to overflow restarts at c."""
+    if boundary == UNBOUNDED:
         for f in range(len(new)):
             v = new[f]
-            if v < lower[f]:
-                v = 2.0 * lower[f] - v
-            elif v > upper[f]:
-                v = 2.0 * upper[f] - v
-            new[f] = v
-    if boundary != UNBOUNDED:
-        for f in range(len(new)):
-            new[f] = min(max(new[f], lower[f]), upper[f])
+            out[f] = v if v - v == 0.0 else c[f]
+        return
+    reflecting = boundary == REFLECT
+    for f in range(len(new)):
+        v = new[f]
+        v = v if v - v == 0.0 else c[f]
+        low, high = lower[f], upper[f]
+        mirrored = low if v < low else high
+        v = 2.0 * mirrored - v if reflecting and (v < low or v > high) else v
+        out[f] = min(max(v, low), high)
 
 
 @kernel

@@ -310,11 +310,10 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
     lane_row, lane_block = streams.lanes(tile, d)
     member_row = np.zeros_like(lane_row)
     xi = np.empty(4 * len(lane_row))
-    new, old, mine, drift = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
+    new, old, mine, drift = np.empty(size), np.empty(size), np.empty(size), np.zeros(size)
     cc, squares, lower, upper = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
-    for f in range(size):
-        lower[f] = plan.lower[f % dp]
-        upper[f] = plan.upper[f % dp]
+    _repeat(plan.lower, lower)
+    _repeat(plan.upper, upper)
     weight, z = np.empty(tile), np.empty(d)
     distance = np.empty(center.energies.shape[1])
     gathered_x, gathered_energy = np.empty((tile, dp)), np.empty(tile)
@@ -366,10 +365,10 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                 if move_now:
                     for f in range(size):
                         squares[f] = 0.0
+                    if drift[0] != _pull(p, run):
+                        drift[:] = _pull(p, run)
                     if p.dynamics != dy.POLARIZED:
-                        for i in range(tile):
-                            for j in range(dp):
-                                cc[i * dp + j] = c[j]
+                        _repeat(c, cc)
                     elif run.phase == cs.MOVE and len(center.energies[r]) == n:
                         share_points(x, energy, center.points[r], center.energies[r])
                 for a in range(start, stop, tile):
@@ -462,14 +461,11 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                             for i in range(rows):
                                 for j in range(dp):
                                     new[i * dp + j] += scale * plan.width[j] * xi[i * dp + j]
-                        dy.confine(p.boundary, lower, upper, cc, new[:width])
-                        if gathered:
-                            for i in range(rows):
-                                for j in range(dp):
-                                    x[members[i], j] = new[i * dp + j]
-                        else:
-                            for f in range(width):
-                                flat[a * dp + f] = new[f]
+                        after = new[:width] if gathered else flat[a * dp : a * dp + width]
+                        dy.confine(p.boundary, lower, upper, cc, new[:width], after)
+                        for i in range(rows if gathered else 0):
+                            for j in range(dp):
+                                x[members[i], j] = new[i * dp + j]
                     if not look_now:
                         continue
                     if evaluating and gathered:
@@ -522,6 +518,20 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
 
 
 @kernel
+def _repeat(row, out):
+    """Fill ``out`` with copies of a row, by doubling: long copies, which vectorize."""
+    known = len(row)
+    for f in range(known):
+        out[f] = row[f]
+    while known < len(out):
+        more = min(known, len(out) - known)
+        source, target = out[:more], out[known : known + more]
+        for f in range(more):
+            target[f] = source[f]
+        known += more
+
+
+@kernel
 def _noise(seed, stream, iteration, purpose, first, blocks, rows, lane_block, d, xi):
     """Normals of a tile, zero in the padding."""
     streams.normals(seed, stream, iteration, purpose, first, blocks, rows, lane_block, xi)
@@ -554,6 +564,14 @@ def _scatter(plan, seed, stream, run, first, blocks, lane_row, lane_block, xi):
 
 
 @kernel
+def _pull(p, run):
+    """Share of the way to the consensus that one step drifts."""
+    if p.noise == dy.COVARIANCE:  # the exact Ornstein-Uhlenbeck step, stable for any dt
+        return -math.expm1(-p.lam * run.dt)
+    return p.lam * run.dt
+
+
+@kernel
 def _move(
     p,
     run,
@@ -583,18 +601,15 @@ def _move(
             distance,
             cc[: rows * dp].reshape(rows, dp),
         )
-    pull = p.lam * run.dt
     noise = run.sigma * math.sqrt(run.dt)
-    if p.noise == dy.COVARIANCE:  # the exact Ornstein-Uhlenbeck step, stable for any dt
-        pull = -math.expm1(-p.lam * run.dt)
+    if p.noise == dy.COVARIANCE:
         noise = run.sigma * math.sqrt(-math.expm1(-2.0 * p.lam * run.dt))
-    for f in range(len(new)):
-        drift[f] = pull
     if p.gate != dy.UNGATED:
+        pull = _pull(p, run)
         for i in range(len(members)):
             gate = dy.drift_gate(p.gate, p.gate_eps, energy[members[i]], run.at_consensus)
             for j in range(dp):
-                drift[i * dp + j] *= gate
+                drift[i * dp + j] = gate * pull
     if p.dynamics == dy.HOPPING:
         dy.hopping(before, cc, run.sigma, xi, new, squares)
     elif p.noise == dy.ANISOTROPIC:
