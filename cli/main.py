@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from cli.failure import DONE, explain, say, traceback_wanted
+from cli.failure import DONE, FAILED, explain, say, traceback_wanted
 from cli.options import SuggestingGroup
 from zoo import __version__
 
@@ -46,12 +46,15 @@ click.version_option(__version__, prog_name="zoo", message="%(prog)s %(version)s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))
     try:
         code = zoo.main(given or ["--help"], prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:  # who read stdout has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return DONE
+        return FAILED
     except SystemExit:
         raise
     except BaseException as error:

@@ -116,7 +116,8 @@ def minimize(
     threads : int, optional
         Threads to use; by default all, where they can help.
     callback : callable, optional
-        Called with the :class:`zoo.runtime.protocol.Progress` after each superstep; True stops.
+        Called with the :class:`zoo.runtime.protocol.Progress` now and then, some 50 times a second
+        at most; True stops the run.
     listeners : sequence of callables
         Called with each :class:`zoo.runtime.events.Event`.
     out : path, optional

@@ -27,7 +27,7 @@ _FEW = 100_000
 #: Numbers a tile: the working arrays of one stay in the second-level cache.
 _TILE = 4096
 #: Numbers a block has at least, so that a superstep outweighs its exchange.
-_BLOCK = 50_000
+_BLOCK = 100_000
 
 _STATUS = {
     cs.TARGET: ("target", "the target value was reached"),
@@ -245,10 +245,9 @@ class CBO:
                 self._record(int(step))
 
     def _merge_blocks(self, reports: list[Report]) -> None:
-        run = self._runs
-        phase = int(run[0]["phase"])
-        if phase == cs.MEASURE:
-            run["at_consensus"] = reports[0].runs["at_consensus"]
+        runs, center = self._runs, self._center
+        if runs[0]["phase"] == cs.MEASURE:
+            runs["at_consensus"] = reports[0].runs["at_consensus"]
             self._last = [report.last for report in reports]
         sums = kernels.Sums(
             *(np.concatenate(parts) for parts in zip(*(r.sums for r in reports), strict=True))
@@ -256,16 +255,12 @@ class CBO:
         energies = np.empty(0)
         if reports[0].energies is not None:
             energies = np.concatenate([report.energies for report in reports])
-        # New arrays: a message already sent must not change.
-        center = kernels.Center(*(array.copy() for array in self._center))
-        runs = run.copy()
         if reports[0].x is not None:
             energy = np.concatenate([report.energy for report in reports])
             lowest = energy.min()
             center.energies[0] = energy - lowest if np.isfinite(lowest) else energy
             center.points[0] = np.concatenate([report.x for report in reports]).T
         kernels.close(self._plan, runs, sums, energies, center, self._best_x)
-        self._runs, self._center = runs, center
         self._consensus[0] = center.c[0, : self.problem.dimension]
         trace = kernels.Trace(np.empty((1, 1, kernels.TRACE)), np.zeros(1, np.int64))
         if kernels.record_one(int(self._params["stride"]), runs, trace):

@@ -31,7 +31,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Report:
-    """What a shard answers."""
+    """What a shard answers: views of its state, to be taken in before it steps again."""
 
     runs: Any  # (R,) consensus.RUN
     best_x: Any = None  # (R, d), of whole runs; and so are the next two
@@ -217,25 +217,24 @@ class CBOShard:
             trace = trace or self._trace
             ended = bool(np.all(pop.runs["phase"] == cs.DONE))
             return Report(
-                pop.runs.copy(),
-                pop.best_x[:, : self.d].copy(),
-                self.center.c[:, : self.d].copy(),
-                [rows[:used].copy() for rows, used in zip(trace.rows, trace.used, strict=True)],
+                pop.runs,
+                pop.best_x[:, : self.d],
+                self.center.c[:, : self.d],
+                [rows[:used] for rows, used in zip(trace.rows, trace.used, strict=True)],
                 last=(pop.x[:, :, : self.d], pop.energy) if ended else None,
             )
-        sums = kernels.Sums(*(array.copy() for array in self.sums))
-        report: dict[str, Any] = {"sums": sums}
+        report: dict[str, Any] = {"sums": self.sums}
         phase = pop.runs[0]["phase"]
         if phase == cs.MEASURE and not self.leads:  # the first block alone evaluates the consensus
-            sums.head["evaluations"] = 0
+            self.sums.head["evaluations"] = 0
         if p["ess"] > 0.0 and phase != cs.MEASURE:
             rows = kernels.to_evaluate(self.plan, self.seed, self.first_run, pop, 0)
             report["energies"] = (pop.y_energy if p["memory"] else pop.energy)[0, rows]
         if int(p["dynamics"]) == 2 and phase != cs.MEASURE:
-            report |= {"x": pop.x[0].copy(), "energy": pop.energy[0].copy()}
+            report |= {"x": pop.x[0], "energy": pop.energy[0]}
         if phase == cs.MEASURE:
             report["last"] = (pop.x[:, :, : self.d], pop.energy)
-        return Report(pop.runs.copy(), **report)
+        return Report(pop.runs, **report)
 
 
 def new_center(runs: int, dp: int, covariance: int, shared: int) -> kernels.Center:

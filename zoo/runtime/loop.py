@@ -16,6 +16,8 @@ from zoo.runtime.protocol import Method, State
 _PACE = 0.05
 #: Share of the time that may go into keeping states, for an interrupt within a superstep.
 _KEEPING = 0.05
+#: Seconds between two progress events, at least.
+_TELLING = 0.02
 
 
 class Snapshots(Protocol):
@@ -73,11 +75,21 @@ def run(
     started = time.perf_counter() - spent
     saved = time.perf_counter()
     steps, stopping = 1, False
-    keeping, kept_at = 0.0, saved
+    keeping, kept_at, told = 0.0, saved, 0.0
     best = method.progress().best
     kept: tuple[State, list[State], float, int] | None = None
 
+    def tell() -> None:
+        nonlocal best, told
+        told = time.perf_counter()
+        progress, rows = method.progress(), method.history()
+        emit(PROGRESS, progress=progress, seconds=told - started, rows=rows)
+        if progress.best < best:
+            best = progress.best
+            emit(IMPROVED, progress=progress)
+
     def current() -> tuple[State, list[State], float, int]:
+        tell()  # the history is to be as far as the state
         rows = snapshots.rows if snapshots is not None else 0
         return method.state(), host.states(), time.perf_counter() - started, rows
 
@@ -115,16 +127,8 @@ def run(
                     steps = min(2 * steps, 1 << 30)
                 elif took > 2 * limit and steps > 1:
                     steps //= 2
-                progress = method.progress()
-                emit(
-                    PROGRESS,
-                    progress=progress,
-                    seconds=time.perf_counter() - started,
-                    rows=method.history(),
-                )
-                if progress.best < best:
-                    best = progress.best
-                    emit(IMPROVED, progress=progress)
+                if at + took - told >= _TELLING or method.finished:
+                    tell()
         except (Interrupted, KeyboardInterrupt, ObjectiveError):
             if kept is not None:
                 save(kept)
