@@ -64,7 +64,7 @@ def test_coordinates_keep_all_their_bits(tmp_path):
 
 
 def test_without_placeholder_the_point_is_on_stdin(tmp_path):
-    sim = script(tmp_path, "read a b c rest\necho \"$c$rest\"")
+    sim = script(tmp_path, 'read a b c rest\necho "$c$rest"')
     assert CommandObjective(sim).evaluate(POINT).tolist() == [3.0]
 
 
@@ -142,7 +142,9 @@ def test_output_that_is_no_number(tmp_path):
 
 
 def test_timeout_kills_the_whole_group(tmp_path):
-    sim = script(tmp_path, f"echo $$ >> {tmp_path}/pids; sleep 60 & echo $! >> {tmp_path}/pids; wait")
+    sim = script(
+        tmp_path, f"echo $$ >> {tmp_path}/pids; sleep 60 & echo $! >> {tmp_path}/pids; wait"
+    )
     objective = CommandObjective(f"{sim} {{x}}", timeout=0.3, retries=0)
     started = time.monotonic()
     assert math.isnan(objective.evaluate(POINT)[0])

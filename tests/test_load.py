@@ -81,9 +81,7 @@ def test_test_function():
 @pytest.mark.parametrize(("shift", "rotate"), [(0.25, None), (None, 3), (-0.5, 0)])
 def test_moved_test_functions(name, shift, rotate):
     plain = load(ProblemConfig(name, dim=None if name == "branin" else 5))
-    moved = load(
-        ProblemConfig(name, dim=plain.dimension, shift=shift, rotate=rotate)
-    )
+    moved = load(ProblemConfig(name, dim=plain.dimension, shift=shift, rotate=rotate))
     np.testing.assert_array_equal(moved.lower, plain.lower)
     np.testing.assert_allclose(moved.minimizer, plain.minimizer + (shift or 0.0))
     assert value(moved, moved.minimizer) == pytest.approx(moved.minimum, abs=1e-9)
@@ -315,9 +313,8 @@ def test_bounds_text(pairs, separator, trailing):
 def test_any_bounds_text_is_accepted_or_explained(text, dimension):
     try:
         lower, upper = parse_bounds(text, dimension)
-    except InputError as error:
-        assert "\n" not in str(error)
-    else:
-        assert np.all(lower < upper)
-        assert np.all(np.isfinite(lower) & np.isfinite(upper))
-        assert dimension in (None, len(lower))
+    except InputError:
+        return
+    assert np.all(lower < upper)
+    assert np.all(np.isfinite(lower) & np.isfinite(upper))
+    assert dimension in (None, len(lower))
