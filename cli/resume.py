@@ -28,7 +28,7 @@ def resume_run(
 ) -> None:
     """Continue the run in a folder."""
     from cli.execution import executed, stdout_for_results
-    from cli.stored import known_minimum, problem_config, read_run
+    from cli.stored import known_minimum, problem_config, read_result, read_run
     from cli.summary import as_json, lines, print_json
     from zoo import optimize
     from zoo.config import build
@@ -41,7 +41,7 @@ def resume_run(
     folder = RunFolder(run)
     stored = read_run(folder)
     config = problem_config(stored)
-    result = folder.result()
+    result = read_result(folder)
     if result is not None:
         minimum = known_minimum(config)
     else:

@@ -19,14 +19,14 @@ _ROWS = 10
 @click.option("--json", is_flag=True, help="Print one JSON object.")
 def show(run: str, plot: str | None, json: bool) -> None:
     """Show the run in the folder RUN: its parameters, its result, its last rows of history."""
-    from cli.stored import known_minimum, problem_config, read_run
+    from cli.stored import known_minimum, problem_config, read_result, read_run
     from cli.summary import as_json, lines, print_json
     from zoo.runtime.folder import RunFolder
 
     folder = RunFolder(run)
     stored = read_run(folder)
     config = problem_config(stored)
-    result = folder.result()
+    result = read_result(folder)
     rows = [row for row in folder.history() if isinstance(row, dict)]
     minimum = known_minimum(config)
     if plot is not None:

@@ -8,9 +8,11 @@ from zoo.config import build
 from zoo.errors import InputError, RunError
 from zoo.objectives import registry
 from zoo.objectives.load import ProblemConfig, load
-from zoo.runtime.folder import CONFIG, RunFolder
+from zoo.runtime.folder import CONFIG, RESULT, RunFolder
 
 _PARTS = {"method": str, "problem": dict, "config": dict, "budget": dict, "seed": int}
+
+_FIELDS = ("method", "objective", "dim", "seed", "fun", "x", "nfev", "nit", "message", "seconds")
 
 
 def read_run(folder: RunFolder) -> dict[str, Any]:
@@ -26,6 +28,21 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
         if not isinstance(stored.get(name), kind):
             raise RunError(f"{folder.path / CONFIG} is damaged: it has no {name!r}")
     return stored
+
+
+def read_result(folder: RunFolder) -> dict[str, Any] | None:
+    """Result of the run in a folder; None while it has none.
+
+    Raises
+    ------
+    RunError
+        If it is damaged.
+    """
+    result = folder.result()
+    missing = [name for name in _FIELDS if result is not None and name not in result]
+    if missing:
+        raise RunError(f"{folder.path / RESULT} is damaged: it has no {missing[0]!r}")
+    return result
 
 
 def problem_config(stored: dict[str, Any]) -> ProblemConfig | None:

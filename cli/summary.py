@@ -43,7 +43,7 @@ def number(value: Any) -> str:
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{float(value):.6g}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:

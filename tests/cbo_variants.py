@@ -3,7 +3,21 @@
 VARIANTS = {
     "anisotropic": {},
     "isotropic": {"noise": "isotropic", "sigma": 0.7},
-    "covariance": {"noise": "covariance", "sigma": 1.0, "dt": 0.2, "alpha": 0.03},
+    "covariance": {
+        "noise": "covariance",
+        "sigma": 1.0,
+        "dt": 0.2,
+        "alpha": 0.03,
+        "alpha_schedule": "multiply",
+    },
+    "covariance-new": {
+        "noise": "covariance",
+        "dt": 0.3,
+        "alpha": 0.03,
+        "alpha_schedule": "constant",
+        "covariance_about": "new",
+    },
+    "covariance-ess": {"noise": "covariance"},
     "truncated": {"truncation": 0.8},
     "truncated-isotropic": {"noise": "isotropic", "sigma": 1.5, "truncation": 0.5},
     "gate": {"gate": "heaviside"},

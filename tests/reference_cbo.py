@@ -4,8 +4,6 @@ Random numbers come from numpy.random.Philox by the engine's published keys and 
 trajectories can be compared, and nothing else is shared with the engine.
 """
 
-import math
-
 import numpy as np
 
 INITIAL, NOISE, MEMORY_NOISE, KICK, BATCH = range(5)
@@ -63,12 +61,11 @@ class Reference:
     """One run; ``c`` is an instance of CBOConfig."""
 
     def __init__(self, f, lower, upper, c, seed, stream=0):
+        c = c.resolved(len(lower), float(np.mean(np.array(upper) - lower)))
         self.f, self.lower, self.upper, self.c = f, np.array(lower), np.array(upper), c
         self.seed, self.stream = seed, stream
         self.n, self.d = c.particles, len(lower)
         self.alpha, self.sigma, self.dt = c.alpha, c.sigma, c.dt
-        if c.dynamics == "sampling":
-            self.sigma = math.sqrt(1 + c.alpha)
         self.step, self.evaluations, self.kick = 0, 0, False
         self.best, self.kicked, self.improved, self.spread0 = np.inf, 0, 0, None
         self.x = np.array([self.first(i) for i in range(self.n)])
@@ -110,8 +107,9 @@ class Reference:
         x, e = (self.y, self.y_energy) if self.c.memory else (self.x, self.energy)
         x, e = x[members], e[members]
         w = weights(e, self.alpha)
-        self.consensus = w @ x / w.sum()
-        self.covariance = (w[:, None] * (x - self.consensus)).T @ (x - self.consensus) / w.sum()
+        last, self.consensus = self.consensus, w @ x / w.sum()
+        origin = self.consensus if last is None or self.c.covariance_about == "new" else last
+        self.covariance = (w[:, None] * (x - origin)).T @ (x - origin) / w.sum()
         self.carriers = e
 
     def noise(self, i, purpose):

@@ -600,6 +600,17 @@ def test_resume_of_a_run_with_a_damaged_method_config(stopped, capsys):
     assert "particles must be >= 1" in line
 
 
+@pytest.mark.parametrize("command", ["show", "resume"])
+@pytest.mark.parametrize(
+    ("content", "why"), [("[", "is damaged"), ('{"fun": 1}', "damaged: it has no 'method'")]
+)
+def test_damaged_result(stopped, capsys, command, content, why):
+    (stopped / "result.json").write_text(content)
+    code, line = failed(capsys, command, "r")
+    assert code == 2
+    assert why in line
+
+
 def test_resume_after_the_objective_is_gone(stopped, capsys):
     (stopped.parent / "mine.py").unlink()
     sys.modules.pop("mine", None)

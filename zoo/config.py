@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
@@ -15,6 +16,8 @@ from typing import Any, TypeVar, get_type_hints
 from zoo.errors import InputError
 
 Config = TypeVar("Config")
+
+_LARGEST = 2**62  # whole numbers fit kernels' int64 with room to add
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def options_of(config: type) -> dict[str, tuple[Field[Any], Option, Any]]:
     hints = get_type_hints(config)
     return {
         f.name: (f, f.metadata["option"], hints[f.name])
-        for f in fields(config)  # type: ignore[arg-type]
+        for f in fields(config)
         if "option" in f.metadata
     }
 
@@ -73,9 +76,15 @@ def _checked(name: str, value: Any, option: Option, hint: Any) -> Any:
         if kind is not bool or not isinstance(value, bool):
             raise wrong
     elif kind is int:
-        if isinstance(value, str) or value != value or not float(value).is_integer():
+        try:
+            whole = isinstance(value, numbers.Integral) or float(value).is_integer()
+        except (TypeError, ValueError, OverflowError):
+            whole = False
+        if isinstance(value, str) or not whole:
             raise wrong
         value = int(value)
+        if abs(value) > _LARGEST:
+            raise InputError(f"{name} must be at most {_LARGEST}, got {value}")
     elif kind is float:
         try:
             value = float(value) if not isinstance(value, str) else math.nan
@@ -108,7 +117,7 @@ def build(config: type[Config], values: Mapping[str, Any]) -> Config:
     InputError
         For a name that the config does not have, or a value outside its type or range.
     """
-    known = options_of(config)  # type: ignore[arg-type]
+    known = options_of(config)
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)

@@ -63,10 +63,11 @@ def address(dispatcher: Any) -> int:
     try:
         compiled = dispatcher.get_compile_result(SCALAR_OBJECTIVE)
     except NumbaError as error:
-        reason = str(error).strip().splitlines()
+        lines = [line.strip() for line in str(error).splitlines()]
+        reasons = [line for line in lines if line and not line.startswith("Failed in")]
         raise TypeError(
             "the jitted objective does not compile for a 1-D float64 array: "
-            + next((line for line in reason if line.strip()), "no reason given")
+            + (reasons[0] if reasons else "no reason given")
         ) from error
     returned = compiled.signature.return_type
     if returned != types.float64:

@@ -18,7 +18,6 @@ from zoo.runtime.events import PROGRESS, Event, Listener
 from zoo.runtime.folder import CONFIG, RunFolder, Snapshot
 from zoo.runtime.hosts import Host, InlineHost, ThreadsHost
 from zoo.runtime.loop import run
-from zoo.runtime.protocol import Method
 
 
 def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
@@ -48,9 +47,9 @@ def as_seed(seed: Any) -> int:
     return int(seed)
 
 
-def choose_host(problem: Problem, method: Method, threads: int | None) -> Host:
-    """Pick threads where several can work at once, else the calling thread."""
-    if threads == 1 or not (problem.objective.concurrent and (threads or method.shards > 1)):
+def choose_host(problem: Problem, threads: int | None) -> Host:
+    """Pick threads where evaluations may run at once, else the calling thread."""
+    if threads == 1 or not problem.objective.concurrent:
         return InlineHost()
     return ThreadsHost(threads)
 
@@ -152,6 +151,7 @@ def minimize(
     start = start_point(x0, problem)
     folder = None
     if out is not None:
+        methods.get(method).method_class()(problem, config, budget, as_seed(seed), start)  # checks
         folder = RunFolder(out)
         described = {"objective": None, "name": problem.name, "x0": start}
         folder.create(describe(method, described, config, budget, as_seed(seed)))
@@ -298,7 +298,7 @@ def launch(
 
     elapsed = run(
         driver,
-        choose_host(problem, driver, threads),
+        choose_host(problem, threads),
         seconds=budget.seconds,
         listeners=[*([folder.listen] if folder else []), call, *listeners],
         snapshots=folder,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from zoo.config import option
 from zoo.errors import InputError
@@ -26,7 +27,11 @@ class CBOConfig:
     particles weighted by exp(-alpha f). What decides success is s = sigma sqrt(dt).
     """
 
-    particles: int = option(100, "Particles N of each run.", least=1)
+    particles: int | None = option(
+        None,
+        "Particles N of each run; by default 100, with covariance noise 20 d if that is more.",
+        least=1,
+    )
     runs: int = option(1, "Independent runs at once; the best is the result.", least=1)
     dynamics: str = option(
         "cbo",
@@ -43,29 +48,40 @@ class CBOConfig:
         choices=NOISES,
     )
     lam: float = option(1.0, "Drift lambda.", least=0)
-    sigma: float = option(
-        10.0,
+    sigma: float | None = option(
+        None,
         "Noise sigma, in sigma sqrt(dt), without sqrt 2; for hopping the standard deviation of "
-        "the samples.",
+        "the samples. By default anisotropic 10, isotropic 0.9 sqrt(2 lam/d), covariance 1, "
+        "hopping a twentieth of the mean width of the bounds, sampling sqrt(1 + alpha).",
         least=0,
     )
-    dt: float = option(0.01, "Time step.", above=0)
+    dt: float | None = option(
+        None, "Time step; by default 0.01, with covariance noise 5, for sampling 0.1.", above=0
+    )
     alpha: float = option(30.0, "Inverse temperature of the weights exp(-alpha f).", above=0)
-    alpha_schedule: str = option(
-        "multiply",
+    alpha_schedule: str | None = option(
+        None,
         "constant; multiply: by alpha-factor each step; ess: alpha such that the effective "
-        "number of weighted particles is ess times N, whatever the scale of f.",
+        "number of weighted particles is ess times N, whatever the scale of f. By default "
+        "multiply, with covariance noise ess, for sampling constant.",
         choices=SCHEDULES,
     )
     alpha_factor: float = option(1.01, "Growth of alpha a step (schedule multiply).", above=0)
     alpha_max: float = option(1e30, "Largest alpha.", above=0, most=1e300)
     ess: float = option(
-        0.1, "Effective share of weighted particles (schedule ess).", above=0, most=1
+        0.3, "Effective share of weighted particles (schedule ess).", above=0, most=1
     )
     sigma_factor: float = option(1.0, "Factor of sigma a step.", above=0)
     sigma_min: float = option(0.0, "Smallest sigma.", least=0)
     dt_factor: float = option(1.0, "Factor of dt a step.", above=0)
     dt_min: float = option(0.0, "Smallest dt.", least=0)
+    covariance_about: str = option(
+        "last",
+        "Covariance of the weighted particles about the last consensus, which keeps the spread "
+        "along the way the population moves, or about the new one, which is their own (and what "
+        "sampling takes).",
+        choices=("last", "new"),
+    )
     truncation: float = option(
         math.inf, "Largest |x - c| that the noise sees (truncated noise).", above=0
     )
@@ -127,10 +143,12 @@ class CBOConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.batch > self.particles:
+        if self.particles is not None and self.batch > self.particles:
             raise InputError(
                 f"batch must be at most particles ({self.particles}), got {self.batch}"
             )
+        if self.dynamics == "sampling" and self.alpha_schedule not in (None, "constant"):
+            raise InputError("dynamics 'sampling' takes a constant alpha")
         if self.memory and self.noise == "covariance":
             raise InputError("memory needs noise isotropic or anisotropic, got 'covariance'")
         if self.dynamics in ("hopping", "sampling") and self.memory:
@@ -152,26 +170,57 @@ class CBOConfig:
                 f"init_lower must be below init_upper, got {self.init_lower} and {self.init_upper}"
             )
 
-    def warnings(self, dimension: int) -> list[str]:
+    def resolved(self, dimension: int, width: float) -> CBOConfig:
+        """Fill in the defaults that depend on the dynamics, dimension and mean width of bounds."""
+        sampling = self.dynamics == "sampling"
+        affine = self.noise == "covariance" or sampling
+        sigma = {
+            "anisotropic": 10.0,
+            "isotropic": 0.9 * math.sqrt(2.0 * self.lam / dimension),
+            "covariance": 1.0,
+        }[self.noise]
+        if self.dynamics == "hopping":
+            sigma = width / 20.0
+        if sampling:  # 1/lambda = 1 + alpha keeps exp(-f) stationary
+            sigma = math.sqrt(1.0 + self.alpha)
+        defaults = {
+            "particles": max(100, 20 * dimension) if affine else 100,
+            "sigma": sigma,
+            "dt": 0.1 if sampling else 5.0 if affine else 0.01,
+            "alpha_schedule": "constant" if sampling else "ess" if affine else "multiply",
+        }
+        filled: dict[str, Any] = {
+            name: value for name, value in defaults.items() if getattr(self, name) is None
+        }
+        if sampling:
+            filled["covariance_about"] = "new"
+        return replace(self, **filled)
+
+    def warnings(self, dimension: int, width: float = 10.0) -> list[str]:
         """Say where the chosen lambda, sigma, dt cannot contract the particles.
 
         Component-wise noise contracts almost surely for s = sigma sqrt(dt) < 1.56; isotropic noise
         in mean square for sigma < sqrt(2 lam / d).
         """
+        config = self.resolved(dimension, width)
+        assert config.sigma is not None
+        assert config.dt is not None
+        if self.noise == "covariance":
+            return []
         if self.dynamics not in ("cbo", "polarized"):
             return []
-        if self.lam * self.dt >= 2.0:
-            return [f"lam*dt = {self.lam * self.dt:g}: drift steps of 2 or more diverge"]
-        s = self.sigma * math.sqrt(self.dt)
+        if self.lam * config.dt >= 2.0:
+            return [f"lam*dt = {self.lam * config.dt:g}: drift steps of 2 or more diverge"]
+        s = config.sigma * math.sqrt(config.dt)
         if self.noise == "anisotropic" and s >= LARGEST_ANISOTROPIC_S:
             return [
                 f"sigma*sqrt(dt) = {s:.3g}: component-wise noise contracts only below "
                 f"{LARGEST_ANISOTROPIC_S} (0.8 to 1.05 works best)"
             ]
         limit = math.sqrt(2.0 * self.lam / dimension)
-        if self.noise == "isotropic" and self.sigma >= limit:
+        if self.noise == "isotropic" and config.sigma >= limit:
             return [
-                f"sigma = {self.sigma:g}: isotropic noise contracts in mean square only below "
+                f"sigma = {config.sigma:g}: isotropic noise contracts in mean square only below "
                 f"sqrt(2 lam/d) = {limit:.3g}"
             ]
         return []

@@ -46,7 +46,7 @@ RUN = np.dtype(
 SCATTER, MOVE, MEASURE, DONE = range(4)
 
 # Status of a run, and why it ended.
-RUNNING, TARGET, CONVERGED, STAGNATED, STEPS, EVALUATIONS, STOPPED = range(7)
+RUNNING, TARGET, CONVERGED, STAGNATED, STEPS, EVALUATIONS, STOPPED, NEVER_FINITE = range(8)
 
 # One shard's sums over the particles that it evaluated.
 SUMS = np.dtype(
@@ -127,8 +127,8 @@ def accumulate(alpha, x, energy, weight, center, sums, first_moment, second_mome
 
 
 @kernel
-def merge(alpha, sums, first_moments, second_moments, consensus, covariance):
-    """Consensus point, and covariance about it, from the shards' sums in shard order.
+def merge(alpha, sums, first_moments, second_moments, about_last, consensus, covariance):
+    """Consensus point, and covariance about it or the last one, from all shards, in order.
 
     Leaves both as they are where no particle has a finite energy.
 
@@ -136,10 +136,12 @@ def merge(alpha, sums, first_moments, second_moments, consensus, covariance):
     ----------
     sums : (S,) array of SUMS
     first_moments, second_moments : (S, dp), (S, dp, dp) or (S, 0, 0)
+    about_last : bool
+        Whether the covariance is to be about the last consensus.
     consensus : (dp,)
-        The origin of the second moments; receives c.
+        The last consensus, origin of the second moments; receives c.
     covariance : (dp, dp) or (0, 0)
-        Receives C = sum w (x - c)(x - c)^T / sum w.
+        Receives C = sum w (x - o)(x - o)^T / sum w, with o = c, or the last c.
     """
     dp = len(consensus)
     lowest = np.inf
@@ -165,8 +167,9 @@ def merge(alpha, sums, first_moments, second_moments, consensus, covariance):
         consensus[j] /= weight
     for j in range(len(covariance)):
         for k in range(dp):
-            shift = (consensus[j] - center[j]) * (consensus[k] - center[k])
-            covariance[j, k] = covariance[j, k] / weight - shift
+            covariance[j, k] /= weight
+            if not about_last:
+                covariance[j, k] -= (consensus[j] - center[j]) * (consensus[k] - center[k])
 
 
 @kernel

@@ -68,7 +68,8 @@ def isotropic(x, c, drift, noise, truncation, xi, new, squares, dp):
 def covariance(x, c, drift, noise, factor, xi, new, squares, d):
     """x <- x - drift D + noise C^(1/2) xi (Carrillo, Hoffmann, Stuart, Vaes 2022).
 
-    Affine invariant. ``factor`` is the transposed lower factor of C; rows of x are len(factor) long, d of it used.
+    Affine invariant. ``factor`` is the transposed lower factor of C; rows of x are as long as it,
+    and ``d`` numbers of each are used.
     """
     dp = len(factor)
     for f in range(len(x)):

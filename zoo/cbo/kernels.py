@@ -50,6 +50,7 @@ PARAMS = np.dtype(
         ("kick_sigma", np.float64),
         ("kick_spread", np.float64),
         ("kick_patience", np.int64),
+        ("about_last", np.int64),  # which consensus the covariance is about
         ("kappa", np.float64),
         ("boundary", np.int64),
         ("init_normal", np.int64),
@@ -65,6 +66,9 @@ PARAMS = np.dtype(
 
 # What a call of the loop does in each superstep.
 MOVING, EVALUATING, OBSERVING, ADVANCING = 1, 2, 4, 8
+
+#: Times that first positions are drawn, at most, for want of a finite value.
+SCATTERS = 10
 
 #: Columns of a trace row: step, evaluations, best energy, spread, alpha.
 TRACE = 5
@@ -209,7 +213,15 @@ def advance(plan, run, sums, energies, c, covariance, factor, best_x):
     if run.best == np.inf:  # nothing finite yet: scatter anew
         run.step += 1
     else:
-        cs.merge(run.alpha, sums.head, sums.first_moment, sums.second_moment, c, covariance)
+        cs.merge(
+            run.alpha,
+            sums.head,
+            sums.first_moment,
+            sums.second_moment,
+            p.about_last > 0 and run.phase == cs.MOVE,
+            c,
+            covariance,
+        )
         if len(covariance) > 0:
             cs.cholesky(covariance, factor)
         if run.phase == cs.MOVE:
@@ -234,6 +246,8 @@ def _stop_or_kick(p, run):
     moving = run.phase == cs.MOVE and run.step > 0
     if run.best <= p.target:
         run.status = cs.TARGET
+    elif run.best == np.inf and run.step >= SCATTERS:
+        run.status = cs.NEVER_FINITE
     elif run.step >= p.steps:
         run.status = cs.STEPS
     elif run.evaluations + cost + 1 > p.max_evaluations:

@@ -35,6 +35,7 @@ _STATUS = {
     cs.STAGNATED: ("stagnated", "no better value for patience steps"),
     cs.STEPS: ("steps", "all steps were taken"),
     cs.EVALUATIONS: ("evaluations", "the budget of evaluations is used"),
+    cs.NEVER_FINITE: ("nonfinite", "the objective was never finite"),
     cs.STOPPED: ("seconds", "the budget of seconds is used"),
 }
 
@@ -73,9 +74,12 @@ class CBO:
         x0: Array | None = None,
     ) -> None:
         self.problem = problem
-        self.config = config
+        width = float(np.mean(problem.upper - problem.lower))
+        self.config = config = config.resolved(problem.dimension, width)
         self.seed = seed
-        n, d = config.particles, problem.dimension
+        assert config.particles is not None
+        self._n = n = config.particles
+        d = problem.dimension
         wanted = config.shards or self._shards_for(n, d, config.runs)
         if config.runs > 1:
             self._run_ranges = _pieces(config.runs, min(wanted, config.runs))
@@ -112,15 +116,13 @@ class CBO:
         config, problem = self.config, self.problem
         d = problem.dimension
         dp = (d + 3) // 4 * 4
-        n, blocks = config.particles, len(self._blocks)
+        n, blocks = self._n, len(self._blocks)
         if config.batch % blocks:
             raise InputError(
                 f"batch must be a multiple of the {blocks} shards of the population, "
                 f"got {config.batch}"
             )
         sampling = config.dynamics == "sampling"
-        if sampling and config.alpha_schedule != "constant":
-            raise InputError("dynamics 'sampling' takes a constant alpha")
         values = {
             "dimension": d,
             "particles": n,
@@ -134,6 +136,7 @@ class CBO:
             "move_all": config.batch_moves == "all",
             "boundary": cf.BOUNDARIES.index(config.boundary),
             "init_normal": config.init == "normal" or x0 is not None,
+            "about_last": config.covariance_about == "last",
             "spread_tol": 0.0 if sampling else config.spread_tol,
             "steps": budget.steps if budget.steps is not None else np.iinfo(np.int64).max,
             "max_evaluations": budget.evaluations or np.iinfo(np.int64).max,
@@ -184,8 +187,6 @@ class CBO:
         config = self.config
         runs["alpha"] = config.alpha
         runs["sigma"] = config.sigma
-        if config.dynamics == "sampling":  # 1/lambda = 1 + alpha keeps exp(-f) stationary
-            runs["sigma"] = math.sqrt(1.0 + config.alpha)
         runs["dt"] = config.dt
         runs["best"] = np.inf
         runs["spread"] = np.nan
@@ -268,12 +269,12 @@ class CBO:
             self._record(int(runs[0]["step"]))
 
     def _record(self, step: int) -> None:
-        best = self._traced[:, 2][~np.isnan(self._traced[:, 2])]
+        best, spread = (column[~np.isnan(column)] for column in self._traced[:, 2:4].T)
         row = {
             "step": step,
             "evaluations": int(np.nansum(self._traced[:, 1])),
             "best": float(best.min()),
-            "spread": float(np.nanmedian(self._traced[:, 3])) if step else None,
+            "spread": float(np.median(spread)) if step and len(spread) else None,
             "alpha": float(np.nanmedian(self._traced[:, 4])),
         }
         if self.config.runs > 1:
@@ -374,7 +375,7 @@ class CBO:
     def _particles(self) -> dict[str, Any]:
         """Last positions, where the dynamics are about them or they are few."""
         wanted = self.config.dynamics in ("polarized", "sampling")
-        numbers = self.config.particles * self.config.runs * self.problem.dimension
+        numbers = self._n * self.config.runs * self.problem.dimension
         if any(last is None for last in self._last) or not (wanted or numbers <= _FEW):
             return {}
         axis = 0 if self.whole else 1
