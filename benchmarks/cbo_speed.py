@@ -123,11 +123,11 @@ def floor_seconds(runs, particles, d, repeats):
 
 def speed(quick):
     rows = []
-    rounds = 3 if quick else 7
+    rounds = 3 if quick else 5
     for runs, particles, d in SIZES:
         numbers = runs * particles * d
         steps_cbx = max(3, (200_000 if quick else 4_000_000) // numbers // 4)
-        steps_zoo = max(5, (2_000_000 if quick else 40_000_000) // numbers)
+        steps_zoo = max(5, (2_000_000 if quick else 200_000_000) // numbers)
         dynamic = cbx_dynamic(runs, particles, d)
         dynamic.step()
         for threads in (1, 2):

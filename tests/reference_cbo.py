@@ -166,8 +166,10 @@ class Reference:
             if c.boundary != "none":
                 new[i] = np.clip(new[i], self.lower, self.upper)
         self.x = new
-        self.spread = np.sqrt(squares / (len(movers) * self.d))
-        self.spread0 = self.spread0 or self.spread
+        measured = self.step % 8 == 0
+        if measured:
+            self.spread = np.sqrt(squares / (len(movers) * self.d))
+            self.spread0 = self.spread0 or self.spread
         self.step += 1
         members = self.batch(self.step)
         self.evaluate(members)
@@ -179,5 +181,5 @@ class Reference:
         self.kick = False
         if c.kick_sigma > 0:
             stale = self.step - max(self.improved, self.kicked) >= c.kick_patience > 0
-            if self.spread <= c.kick_spread * self.spread0 or stale:
+            if (measured and self.spread <= c.kick_spread * self.spread0) or stale:
                 self.kick, self.kicked = True, self.step

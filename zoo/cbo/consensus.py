@@ -32,7 +32,7 @@ RUN = np.dtype(
         ("dt", np.float64),
         ("best", np.float64),  # lowest energy evaluated so far
         ("improved", np.int64),  # the step that found it
-        ("spread", np.float64),  # root mean square of x_ij - c_j over the last move
+        ("spread", np.float64),  # root mean square of x_ij - c_j in the last move that measured it
         ("spread0", np.float64),  # the first such
         ("kick", np.int64),  # whether the next move adds independent noise
         ("kicked", np.int64),  # the last step that asked for it
@@ -55,7 +55,7 @@ SUMS = np.dtype(
         ("weight", np.float64),  # sum w
         ("best", np.float64),  # lowest energy evaluated in this superstep
         ("squares", np.float64),  # sum of (x_ij - c_j)^2 over the particles moved
-        ("moved", np.int64),  # how many numbers went into it
+        ("moved", np.int64),  # how many numbers went into it; 0: not measured
         ("evaluations", np.int64),
         ("nonfinite", np.int64),
     ]
@@ -77,16 +77,16 @@ def clear(sums, first_moment, second_moment):
 
 
 @kernel
-def accumulate(alpha, x, energy, weight, center, sums, first_moment, second_moment):
-    """Add a tile of rows to the sums.
+def accumulate(alpha, x, energy, start, count, weight, center, sums, first_moment, second_moment):
+    """Add a tile of ``count`` rows, from number ``start`` on, to the sums.
 
     Parameters
     ----------
-    x : (rows, dp) float64
+    x : (n, dp) float64
         Positions.
-    energy : (rows,) float64
+    energy : (n,) float64
         Their energies; inf has no weight.
-    weight : (rows,) float64
+    weight : (count,) float64
         Scratch.
     center : (dp,) float64
         Origin of the second moment, near the population.
@@ -95,10 +95,10 @@ def accumulate(alpha, x, energy, weight, center, sums, first_moment, second_mome
     second_moment : (dp, dp) float64, or (0, 0) where no covariance is wanted
         Sum w (x - center)(x - center)^T.
     """
-    rows, dp = x.shape
+    dp = x.shape[1]
     lowest = sums.lowest
-    for i in range(rows):
-        lowest = min(lowest, energy[i])
+    for i in range(count):
+        lowest = min(lowest, energy[start + i])
     if lowest == np.inf:
         return
     if lowest < sums.lowest and sums.weight > 0.0:
@@ -108,22 +108,19 @@ def accumulate(alpha, x, energy, weight, center, sums, first_moment, second_mome
             first_moment[j] *= scale
         second_moment *= scale
     sums.lowest = lowest
-    for i in range(rows):
-        weight[i] = alpha * (energy[i] - lowest)
-    for i in range(rows):
-        weight[i] = exp(-weight[i])
-    for i in range(rows):
+    for i in range(count):
+        weight[i] = exp(-(alpha * (energy[start + i] - lowest)))
+    for i in range(count):
         w = weight[i]
         if not w > math.exp(-_NEGLIGIBLE):
             continue
         sums.weight += w
-        row = x[i]
         for j in range(dp):
-            first_moment[j] += w * row[j]
+            first_moment[j] += w * x[start + i, j]
         for j in range(len(second_moment)):
-            u = w * (row[j] - center[j])
+            u = w * (x[start + i, j] - center[j])
             for k in range(dp):
-                second_moment[j, k] += u * (row[k] - center[k])
+                second_moment[j, k] += u * (x[start + i, k] - center[k])
 
 
 @kernel

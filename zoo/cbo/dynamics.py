@@ -32,25 +32,23 @@ def drift_gate(gate, epsilon, energy, at_consensus):
 
 
 @kernel
-def anisotropic(x, c, drift, noise, truncation, xi, new, squares):
+def anisotropic(x, c, drift, noise, truncation, xi, new):
     """x <- x - drift D + noise T(D) xi, coordinate by coordinate (Carrillo, Jin, Li, Zhu 2021).
 
     ``T`` cuts each component at +-truncation. ``drift`` is lambda dt, one a number (gated); noise
-    is sigma sqrt(dt). ``squares`` collects D^2.
+    is sigma sqrt(dt).
     """
     for f in range(len(x)):
         d = x[f] - c[f]
-        squares[f] += d * d
         t = min(max(d, -truncation), truncation)
         new[f] = (x[f] - drift[f] * d) + (noise * t) * xi[f]
 
 
 @kernel
-def isotropic(x, c, drift, noise, truncation, xi, new, squares, dp):
+def isotropic(x, c, drift, noise, truncation, xi, new, dp):
     """x <- x - drift D + noise min(|D|, truncation) xi (PTTM 2017; Fornasier et al. 2024)."""
     for f in range(len(x)):
         d = x[f] - c[f]
-        squares[f] += d * d
         new[f] = d * d
     for i in range(0, len(x), dp):
         s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0  # four chains: a fixed order, and no long latency
@@ -65,7 +63,7 @@ def isotropic(x, c, drift, noise, truncation, xi, new, squares, dp):
 
 
 @kernel
-def covariance(x, c, drift, noise, factor, xi, new, squares, d):
+def covariance(x, c, drift, noise, factor, xi, new, d):
     """x <- x - drift D + noise C^(1/2) xi (Carrillo, Hoffmann, Stuart, Vaes 2022).
 
     Affine invariant. ``factor`` is the transposed lower factor of C; rows of x are as long as it,
@@ -74,7 +72,6 @@ def covariance(x, c, drift, noise, factor, xi, new, squares, d):
     dp = len(factor)
     for f in range(len(x)):
         e = x[f] - c[f]
-        squares[f] += e * e
         new[f] = x[f] - drift[f] * e
     for i in range(0, len(x), dp):
         row = new[i : i + dp]
@@ -86,12 +83,17 @@ def covariance(x, c, drift, noise, factor, xi, new, squares, d):
 
 
 @kernel
-def hopping(x, c, noise, xi, new, squares):
+def hopping(x, c, noise, xi, new):
     """x ~ N(c, noise^2 I): a fresh sample about the consensus (consensus hopping)."""
     for f in range(len(x)):
         new[f] = c[f] + noise * xi[f]
-        d = new[f] - c[f]
-        squares[f] += d * d
+
+
+@kernel
+def add_squares(x, c, squares):
+    """Add (x - c)^2, number by number."""
+    for f in range(len(x)):
+        squares[f] += (x[f] - c[f]) * (x[f] - c[f])
 
 
 @kernel

@@ -67,6 +67,9 @@ PARAMS = np.dtype(
 # What a call of the loop does in each superstep.
 MOVING, EVALUATING, OBSERVING, ADVANCING = 1, 2, 4, 8
 
+#: Steps between two measurements of the spread.
+SPREAD_EVERY = 8
+
 #: Times that first positions are drawn, at most, for want of a finite value.
 SCATTERS = 10
 
@@ -226,20 +229,21 @@ def advance(plan, run, sums, energies, c, covariance, factor, best_x):
             cs.cholesky(covariance, factor)
         if run.phase == cs.MOVE:
             run.step += 1
-            run.spread = math.sqrt(squares / moved)
-            if run.spread0 == 0.0:
-                run.spread0 = run.spread
+            if moved > 0:
+                run.spread = math.sqrt(squares / moved)
+                if run.spread0 == 0.0:
+                    run.spread0 = run.spread
             run.alpha = min(run.alpha * p.alpha_factor, p.alpha_max)
             run.sigma = max(run.sigma * p.sigma_factor, p.sigma_min)
             run.dt = max(run.dt * p.dt_factor, p.dt_min)
         if p.ess > 0.0:
             run.alpha = cs.ess_alpha(run.alpha, energies, p.ess, 1e-30, p.alpha_max)
         run.phase = cs.MOVE
-    _stop_or_kick(p, run)
+    _stop_or_kick(p, run, moved > 0)
 
 
 @kernel
-def _stop_or_kick(p, run):
+def _stop_or_kick(p, run, measured):
     run.kick = 0
     batch = p.batch * p.blocks if p.batch > 0 else p.particles
     cost = batch + (p.blocks if p.gate != dy.UNGATED else 0)
@@ -257,11 +261,11 @@ def _stop_or_kick(p, run):
     elif moving and p.kick_sigma > 0.0:
         since = run.step - max(run.improved, run.kicked)
         stale = p.kick_patience > 0 and since >= p.kick_patience
-        if run.spread <= p.kick_spread * run.spread0 or stale:
+        if (measured and run.spread <= p.kick_spread * run.spread0) or stale:
             run.kick = 1
             run.kicked = run.step
             run.kicks += 1
-    elif moving and run.spread <= p.spread_tol * run.spread0:
+    elif measured and run.spread <= p.spread_tol * run.spread0:
         run.status = cs.CONVERGED
     if run.status != cs.RUNNING:
         run.phase = cs.MEASURE if run.best < np.inf else cs.DONE
@@ -342,12 +346,23 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
         c = center.c[r]
         head = sums.head[r]
         first_moment, second_moment = sums.first_moment[r], sums.second_moment[r]
+        found, best_x = sums.best_x[r], pop.best_x[r]
+        factor, points, shared = center.factor[r], center.points[r], center.energies[r]
+        covariance, traced = center.covariance[r], trace.rows[r]
+        carriers, carried = (y, y_energy) if p.memory else (x, energy)
+        one = Sums(
+            sums.head[r : r + 1],
+            sums.first_moment[r : r + 1],
+            sums.second_moment[r : r + 1],
+            sums.best_x[r : r + 1],
+        )
         for _ in range(steps):
             if run.phase == cs.DONE:
                 break
             moving = doing & MOVING > 0 and run.phase != cs.MEASURE
             evaluating = doing & EVALUATING > 0
             observing = doing & OBSERVING > 0 and run.phase != cs.MEASURE
+            measuring = run.phase == cs.MOVE and run.step % SPREAD_EVERY == 0
             if doing & MOVING:
                 cs.clear(head, first_moment, second_moment)
                 head.best = run.best
@@ -377,14 +392,14 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                         p, seed, stream, pop.first, run, order, epochs
                     )
                 if move_now:
-                    for f in range(size):
+                    for f in range(size if measuring else 0):
                         squares[f] = 0.0
                     if drift[0] != _pull(p, run):
                         drift[:] = _pull(p, run)
                     if p.dynamics != dy.POLARIZED:
                         _repeat(c, cc)
-                    elif run.phase == cs.MOVE and len(center.energies[r]) == n:
-                        share_points(x, energy, center.points[r], center.energies[r])
+                    elif run.phase == cs.MOVE and len(shared) == n:
+                        share_points(x, energy, points, shared)
                 for a in range(start, stop, tile):
                     rows = min(tile, stop - a)
                     members = order[slot, a : a + rows]
@@ -430,14 +445,13 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                             energy,
                             members,
                             cc,
-                            center.factor[r],
-                            center.points[r],
-                            center.energies[r],
+                            factor,
+                            points,
+                            shared,
                             distance,
                             drift,
                             xi,
                             new[:width],
-                            squares,
                             dp,
                         )
                         if p.memory:
@@ -475,6 +489,9 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                             for i in range(rows):
                                 for j in range(dp):
                                     new[i * dp + j] += scale * plan.width[j] * xi[i * dp + j]
+                        if measuring:
+                            at = new[:width] if p.dynamics == dy.HOPPING else before
+                            dy.add_squares(at, cc, squares)
                         after = new[:width] if gathered else flat[a * dp : a * dp + width]
                         dy.confine(p.boundary, lower, upper, cc, new[:width], after)
                         for i in range(rows if gathered else 0):
@@ -489,18 +506,27 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                         evaluate(target, flat, a, d, dp, rows, energy, a, z)
                     if not observing:
                         continue
-                    _observe(p, x, energy, y, y_energy, members, head, sums.best_x[r])
-                    at, e = x[a : a + rows], energy[a : a + rows]
-                    if p.memory:
-                        at, e = y[a : a + rows], y_energy[a : a + rows]
+                    _observe(p, x, energy, y, y_energy, members, head, found)
+                    at, e = carriers, carried
                     if gathered:
-                        at, e = gathered_x[:rows], gathered_energy[:rows]
+                        at, e = gathered_x, gathered_energy
                         for i in range(rows):
-                            e[i] = y_energy[members[i]] if p.memory else energy[members[i]]
+                            e[i] = carried[members[i]]
                             for j in range(dp):
-                                at[i, j] = y[members[i], j] if p.memory else x[members[i], j]
-                    cs.accumulate(run.alpha, at, e, weight, c, head, first_moment, second_moment)
-                if move_now and run.phase == cs.MOVE:
+                                at[i, j] = carriers[members[i], j]
+                    cs.accumulate(
+                        run.alpha,
+                        at,
+                        e,
+                        0 if gathered else a,
+                        rows,
+                        weight,
+                        c,
+                        head,
+                        first_moment,
+                        second_moment,
+                    )
+                if move_now and measuring:
                     head.squares = folded_sum(squares)
                     head.moved = (stop - start) * d
 
@@ -510,25 +536,9 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                     slot, start, stop = evaluated_next(
                         p, seed, stream, pop.first, run, order, epochs
                     )
-                    carriers = order[slot, start:stop]
-                    energies = y_energy[carriers] if p.memory else energy[carriers]
-                one = Sums(
-                    sums.head[r : r + 1],
-                    sums.first_moment[r : r + 1],
-                    sums.second_moment[r : r + 1],
-                    sums.best_x[r : r + 1],
-                )
-                advance(
-                    plan,
-                    run,
-                    one,
-                    energies,
-                    c,
-                    center.covariance[r],
-                    center.factor[r],
-                    pop.best_x[r],
-                )
-                trace.used[r] = record(p.stride, run, trace.rows[r], trace.used[r])
+                    energies = carried[order[slot, start:stop]]
+                advance(plan, run, one, energies, c, covariance, factor, best_x)
+                trace.used[r] = record(p.stride, run, traced, trace.used[r])
 
 
 @kernel
@@ -600,7 +610,6 @@ def _move(
     drift,
     xi,
     new,
-    squares,
     dp,
 ):
     """Drift and noise of one tile, by the dynamics chosen."""
@@ -625,13 +634,13 @@ def _move(
             for j in range(dp):
                 drift[i * dp + j] = gate * pull
     if p.dynamics == dy.HOPPING:
-        dy.hopping(before, cc, run.sigma, xi, new, squares)
+        dy.hopping(before, cc, run.sigma, xi, new)
     elif p.noise == dy.ANISOTROPIC:
-        dy.anisotropic(before, cc, drift, noise, p.truncation, xi, new, squares)
+        dy.anisotropic(before, cc, drift, noise, p.truncation, xi, new)
     elif p.noise == dy.ISOTROPIC:
-        dy.isotropic(before, cc, drift, noise, p.truncation, xi, new, squares, dp)
+        dy.isotropic(before, cc, drift, noise, p.truncation, xi, new, dp)
     else:
-        dy.covariance(before, cc, drift, noise, factor, xi, new, squares, p.dimension)
+        dy.covariance(before, cc, drift, noise, factor, xi, new, p.dimension)
 
 
 @kernel

@@ -25,7 +25,7 @@ _HISTORY = 200
 #: Numbers of last positions that every result carries.
 _FEW = 100_000
 #: Numbers a tile: the working arrays of one stay in the second-level cache.
-_TILE = 4096
+_TILE = 8192
 #: Numbers a block has at least, so that a superstep outweighs its exchange.
 _BLOCK = 100_000
 
