@@ -41,6 +41,7 @@ VARIANTS = {
     "hopping": {"dynamics": "hopping", "sigma": 0.4, "boundary": "none"},
     "hopping-batch": {"dynamics": "hopping", "sigma": 0.4, "batch": 8},
     "polarized": {"dynamics": "polarized", "kappa": 2.0, "sigma": 3.0},
+    "polarized-plain": {"dynamics": "polarized", "kernel_scaling": "none", "alpha": 0.1},
     "polarized-gate": {
         "dynamics": "polarized",
         "noise": "isotropic",

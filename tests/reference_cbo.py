@@ -126,6 +126,7 @@ class Reference:
         for i in movers:
             if c.dynamics == "polarized":
                 distance = ((x - x[i]) ** 2).sum(1) / (2 * c.kappa**2)
+                distance *= self.alpha if c.kernel_scaling == "alpha" else 1.0
                 exponent = self.alpha * (self.energy - self.energy.min()) + distance
                 w = np.exp(exponent.min() - exponent)
                 point = w @ x / w.sum()

@@ -29,7 +29,7 @@ class CBOConfig:
 
     particles: int | None = option(
         None,
-        "Particles N of each run; by default 100, with covariance noise 20 d if that is more.",
+        "Particles N of each run; by default 100, with covariance noise 80 d if that is more.",
         least=1,
     )
     runs: int = option(1, "Independent runs at once; the best is the result.", least=1)
@@ -116,6 +116,12 @@ class CBOConfig:
         0, "Stagnated: steps without a better value; 0: do not ask.", least=0
     )
     kappa: float = option(1.0, "Width of the kernel of polarized dynamics.", above=0)
+    kernel_scaling: str = option(
+        "alpha",
+        "Exponent of that kernel times alpha, so that a growing alpha leads each particle to its "
+        "proximal point; or none, as in the formula c(x) = sum k(x, y) exp(-alpha f(y)) y.",
+        choices=("alpha", "none"),
+    )
     boundary: str = option(
         "reflect",
         "What bounds do to particles: reflect, clip, or none (bounds only place the start).",
@@ -184,7 +190,7 @@ class CBOConfig:
         if sampling:  # 1/lambda = 1 + alpha keeps exp(-f) stationary
             sigma = math.sqrt(1.0 + self.alpha)
         defaults = {
-            "particles": max(100, 20 * dimension) if affine else 100,
+            "particles": max(100, 80 * dimension) if affine else 100,
             "sigma": sigma,
             "dt": 0.1 if sampling else 5.0 if affine else 0.01,
             "alpha_schedule": "constant" if sampling else "ess" if affine else "multiply",

@@ -42,8 +42,9 @@ RUN = np.dtype(
     ]
 )
 
-# Phases of a run.
-SCATTER, MOVE, MEASURE, DONE = range(4)
+# Phases of a run: draw first positions; weigh them anew, once their energies have set alpha; move;
+# measure the consensus point.
+SCATTER, WEIGH, MOVE, MEASURE, DONE = range(5)
 
 # Status of a run, and why it ended.
 RUNNING, TARGET, CONVERGED, STAGNATED, STEPS, EVALUATIONS, STOPPED, NEVER_FINITE = range(8)

@@ -132,8 +132,8 @@ def confine(boundary, lower, upper, c, new, out):
 
 
 @kernel
-def polarized_consensus(alpha, kappa, x, points, energies, distance, c):
-    """Each row's own consensus: Gibbs weights times k(x, y) = exp(-|x - y|^2 / (2 kappa^2)).
+def polarized_consensus(alpha, inverse, x, points, energies, distance, c):
+    """Each row's own consensus: Gibbs weights times k(x, y) = exp(-inverse |x - y|^2).
 
     Bungert, Roith, Wacker (2024), "Polarized consensus-based dynamics".
 
@@ -151,7 +151,6 @@ def polarized_consensus(alpha, kappa, x, points, energies, distance, c):
     """
     rows, dp = x.shape
     n = len(energies)
-    inverse = 0.5 / (kappa * kappa)
     for i in range(rows):
         distance[:] = 0.0
         for k in range(dp):

@@ -52,6 +52,7 @@ PARAMS = np.dtype(
         ("kick_patience", np.int64),
         ("about_last", np.int64),  # which consensus the covariance is about
         ("kappa", np.float64),
+        ("kernel_scaled", np.int64),
         ("boundary", np.int64),
         ("init_normal", np.int64),
         ("spread_tol", np.float64),
@@ -236,9 +237,9 @@ def advance(plan, run, sums, energies, c, covariance, factor, best_x):
             run.alpha = min(run.alpha * p.alpha_factor, p.alpha_max)
             run.sigma = max(run.sigma * p.sigma_factor, p.sigma_min)
             run.dt = max(run.dt * p.dt_factor, p.dt_min)
-        if p.ess > 0.0:
+        if p.ess > 0.0 and run.phase != cs.WEIGH:
             run.alpha = cs.ess_alpha(run.alpha, energies, p.ess, 1e-30, p.alpha_max)
-        run.phase = cs.MOVE
+        run.phase = cs.WEIGH if p.ess > 0.0 and run.phase == cs.SCATTER else cs.MOVE
     _stop_or_kick(p, run, moved > 0)
 
 
@@ -359,8 +360,8 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
         for _ in range(steps):
             if run.phase == cs.DONE:
                 break
-            moving = doing & MOVING > 0 and run.phase != cs.MEASURE
-            evaluating = doing & EVALUATING > 0
+            moving = doing & MOVING > 0 and (run.phase == cs.MOVE or run.phase == cs.SCATTER)
+            evaluating = doing & EVALUATING > 0 and run.phase != cs.WEIGH
             observing = doing & OBSERVING > 0 and run.phase != cs.MEASURE
             measuring = run.phase == cs.MOVE and run.step % SPREAD_EVERY == 0
             if doing & MOVING:
@@ -506,7 +507,8 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                         evaluate(target, flat, a, d, dp, rows, energy, a, z)
                     if not observing:
                         continue
-                    _observe(p, x, energy, y, y_energy, members, head, found)
+                    if run.phase != cs.WEIGH:
+                        _observe(p, x, energy, y, y_energy, members, head, found)
                     at, e = carriers, carried
                     if gathered:
                         at, e = gathered_x, gathered_energy
@@ -617,7 +619,7 @@ def _move(
         rows = len(members)
         dy.polarized_consensus(
             run.alpha,
-            p.kappa,
+            (run.alpha if p.kernel_scaled else 1.0) / (2.0 * p.kappa * p.kappa),
             before.reshape(rows, dp),
             points,
             energies,

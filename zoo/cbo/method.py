@@ -36,7 +36,7 @@ _STATUS = {
     cs.STEPS: ("steps", "all steps were taken"),
     cs.EVALUATIONS: ("evaluations", "the budget of evaluations is used"),
     cs.NEVER_FINITE: ("nonfinite", "the objective was never finite"),
-    cs.STOPPED: ("seconds", "the budget of seconds is used"),
+    cs.STOPPED: ("stopped", "the run was told to stop"),
 }
 
 
@@ -102,7 +102,7 @@ class CBO:
         )
         self._consensus = np.zeros((config.runs, d))
         self._last: list[Any] = [None] * self.shards
-        self._stopping = False
+        self._stopping, self._reason = False, ""
         self._rows: list[dict[str, float]] = []
         self._traced = np.full((config.runs, kernels.TRACE), np.nan)
 
@@ -134,6 +134,7 @@ class CBO:
             "gate": cf.GATES.index(config.gate),
             "batch": 0 if config.batch in (0, n) else config.batch // blocks,
             "move_all": config.batch_moves == "all",
+            "kernel_scaled": config.kernel_scaling == "alpha",
             "boundary": cf.BOUNDARIES.index(config.boundary),
             "init_normal": config.init == "normal" or x0 is not None,
             "about_last": config.covariance_about == "last",
@@ -288,7 +289,7 @@ class CBO:
 
     def stop(self, reason: str) -> None:
         """End the runs that go on; their consensus points are measured first."""
-        self._stopping = True
+        self._stopping, self._reason = True, reason
         if not self.whole:
             stop_runs(self._runs)
 
@@ -342,7 +343,7 @@ class CBO:
         if not np.any(np.isfinite(runs["best"])):
             raise ObjectiveError("no finite value was found")
         first = int(np.argmin(runs["best"]))
-        status, why = _STATUS[int(runs[first]["status"])]
+        status, why = self._status(runs[first])
         target = float(self._params["target"])
         reached = runs["best"] <= target
         message = why if len(runs) == 1 else f"{why} (run {first}, the best of {len(runs)})"
@@ -368,9 +369,14 @@ class CBO:
                 "runs_consensus": self._consensus.copy(),
                 "runs_consensus_fun": runs["at_consensus"].copy(),
                 "runs_nfev": runs["evaluations"].copy(),
-                "runs_status": [_STATUS[int(code)][0] for code in runs["status"]],
+                "runs_status": [self._status(run)[0] for run in runs],
             }
         return result | self._particles()
+
+    def _status(self, run: Any) -> tuple[str, str]:
+        if run["status"] == cs.STOPPED and self._reason == "seconds":
+            return "seconds", "the budget of seconds is used"
+        return _STATUS[int(run["status"])]
 
     def _particles(self) -> dict[str, Any]:
         """Last positions, where the dynamics are about them or they are few."""

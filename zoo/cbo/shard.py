@@ -124,7 +124,7 @@ class CBOShard:
             if asked:
                 pop.runs["at_consensus"][asked] = yield self.center.c[asked, : self.d]
             self._supersteps(NO_TARGET, trace, 1, kernels.MOVING)
-            moved = [r for r in active if pop.runs[r]["phase"] != cs.MEASURE]
+            moved = [r for r in active if pop.runs[r]["phase"] in (cs.SCATTER, cs.MOVE)]
             chosen = [
                 kernels.to_evaluate(self.plan, self.seed, self.first_run, pop, r) for r in moved
             ]
@@ -260,6 +260,6 @@ def new_sums(parts: int, dp: int, covariance: int) -> kernels.Sums:
 
 def stop_runs(runs: Any) -> None:
     """Let the runs that go on measure their consensus and end."""
-    going = (runs["phase"] == cs.SCATTER) | (runs["phase"] == cs.MOVE)
+    going = (runs["phase"] != cs.MEASURE) & (runs["phase"] != cs.DONE)
     runs["status"][going] = cs.STOPPED
     runs["phase"][going] = np.where(np.isfinite(runs["best"][going]), cs.MEASURE, cs.DONE)
