@@ -199,7 +199,12 @@ def memory():
         )
         grown = json.loads(child.stdout)
         rows.append(
-            {"program": program, "ensemble MB": ensemble, "grown MB": grown, "times": grown / ensemble}
+            {
+                "program": program,
+                "ensemble MB": ensemble,
+                "grown MB": grown,
+                "times": grown / ensemble,
+            }
         )
     return rows
 

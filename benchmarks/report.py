@@ -32,7 +32,9 @@ def report(title: str, rows: list[dict[str, Any]], out: Path | None = None) -> N
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     print(f"\n{title}")
     for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
     if out is not None:
         content = json.loads(out.read_text()) if out.exists() else {"machine": machine()}
         content[title] = rows
