@@ -20,48 +20,6 @@ from zoo.vmath import exp
 #: Weights below exp(-80) are left out of sums whose largest weight is 1.
 _NEGLIGIBLE = 80.0
 
-# A run's state between two supersteps; one record a run.
-RUN = np.dtype(
-    [
-        ("phase", np.int64),
-        ("step", np.int64),
-        ("evaluations", np.int64),
-        ("nonfinite", np.int64),
-        ("alpha", np.float64),
-        ("sigma", np.float64),
-        ("dt", np.float64),
-        ("best", np.float64),  # lowest energy evaluated so far
-        ("improved", np.int64),  # the step that found it
-        ("spread", np.float64),  # root mean square of x_ij - c_j in the last move that measured it
-        ("spread0", np.float64),  # the first such
-        ("kick", np.int64),  # whether the next move adds independent noise
-        ("kicked", np.int64),  # the last step that asked for it
-        ("kicks", np.int64),
-        ("at_consensus", np.float64),  # energy of the consensus point, where known
-        ("status", np.int64),
-    ]
-)
-
-# Phases of a run: draw first positions; weigh them anew, once their energies have set alpha; move;
-# measure the consensus point.
-SCATTER, WEIGH, MOVE, MEASURE, DONE = range(5)
-
-# Status of a run, and why it ended.
-RUNNING, TARGET, CONVERGED, STAGNATED, STEPS, EVALUATIONS, STOPPED, NEVER_FINITE = range(8)
-
-# One shard's sums over the particles that it evaluated.
-SUMS = np.dtype(
-    [
-        ("lowest", np.float64),  # E_min of the sums; inf while empty
-        ("weight", np.float64),  # sum w
-        ("best", np.float64),  # lowest energy evaluated in this superstep
-        ("squares", np.float64),  # sum of (x_ij - c_j)^2 over the particles moved
-        ("moved", np.int64),  # how many numbers went into it; 0: not measured
-        ("evaluations", np.int64),
-        ("nonfinite", np.int64),
-    ]
-)
-
 
 @kernel
 def clear(sums, first_moment, second_moment):
@@ -132,7 +90,7 @@ def merge(alpha, sums, first_moments, second_moments, about_last, consensus, cov
 
     Parameters
     ----------
-    sums : (S,) array of SUMS
+    sums : (S,) state.SUMS
     first_moments, second_moments : (S, dp), (S, dp, dp) or (S, 0, 0)
     about_last : bool
         Whether the covariance is to be about the last consensus.

@@ -14,56 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo import streams
-from zoo.cbo import consensus as cs
 from zoo.cbo import dynamics as dy
+from zoo.cbo import state as st
+from zoo.cbo.advance import advance, record
+from zoo.cbo.consensus import accumulate, clear
 from zoo.evaluate import evaluate
-from zoo.jit import kernel
+from zoo.jit import borrowed, inlined, kernel
 from zoo.vmath import folded_sum
-
-# The configuration as kernels read it; see zoo.cbo.config for the meanings.
-PARAMS = np.dtype(
-    [
-        ("dimension", np.int64),
-        ("particles", np.int64),  # of the whole population
-        ("blocks", np.int64),  # that it is cut into
-        ("dynamics", np.int64),
-        ("noise", np.int64),
-        ("lam", np.float64),
-        ("alpha", np.float64),
-        ("alpha_factor", np.float64),
-        ("alpha_max", np.float64),
-        ("ess", np.float64),  # 0: alpha follows its factor
-        ("sigma", np.float64),
-        ("sigma_factor", np.float64),
-        ("sigma_min", np.float64),
-        ("dt", np.float64),
-        ("dt_factor", np.float64),
-        ("dt_min", np.float64),
-        ("truncation", np.float64),
-        ("gate", np.int64),
-        ("gate_eps", np.float64),
-        ("batch", np.int64),  # of this block; 0: no batches
-        ("move_all", np.int64),  # batches choose who is evaluated, and everyone moves
-        ("memory", np.int64),
-        ("lam_memory", np.float64),
-        ("sigma_memory", np.float64),
-        ("kick_sigma", np.float64),
-        ("kick_spread", np.float64),
-        ("kick_patience", np.int64),
-        ("about_last", np.int64),  # which consensus the covariance is about
-        ("kappa", np.float64),
-        ("kernel_scaled", np.int64),
-        ("boundary", np.int64),
-        ("init_normal", np.int64),
-        ("spread_tol", np.float64),
-        ("steps", np.int64),
-        ("max_evaluations", np.int64),
-        ("target", np.float64),
-        ("patience", np.int64),
-        ("tile", np.int64),  # particles a tile
-        ("stride", np.int64),  # steps between two rows of the trace
-    ]
-)
 
 # What a call of the loop does in each superstep.
 MOVING, EVALUATING, OBSERVING, ADVANCING = 1, 2, 4, 8
@@ -71,62 +28,48 @@ MOVING, EVALUATING, OBSERVING, ADVANCING = 1, 2, 4, 8
 #: Steps between two measurements of the spread.
 SPREAD_EVERY = 8
 
-#: Times that first positions are drawn, at most, for want of a finite value.
-SCATTERS = 10
 
-#: Columns of a trace row: step, evaluations, best energy, spread, alpha.
-TRACE = 5
+class Work(NamedTuple):
+    """Room for one tile of T particles; arrays are flat (T * dp,) unless said otherwise."""
 
-
-class Plan(NamedTuple):
-    """What no superstep changes; rows are padded to ``dp`` with zeros."""
-
-    params: Any  # (1,) PARAMS
-    lower: Any  # (dp,) bounds
+    xi: Any  # random numbers; a little longer
+    new: Any  # positions after the move
+    old: Any  # gathered positions before it
+    mine: Any  # gathered personal bests
+    c: Any  # consensus, repeated
+    drift: Any  # share of the way to it
+    squares: Any  # of x - c
+    lower: Any  # bounds, repeated
     upper: Any
-    origin: Any  # (dp,) of the first positions: lower corner of a box, or mean
-    extent: Any  # (dp,) of the first positions: widths of the box, or standard deviations
-    width: Any  # (dp,) unit of the kicks
+    x: Any  # (T, dp) gathered positions that carry the consensus
+    energy: Any  # (T,) theirs
+    weight: Any  # (T,)
+    z: Any  # (d,) a transformed point
+    distance: Any  # (N,) for polarized dynamics
+    lane_row: Any  # from streams.lanes
+    lane_block: Any
+    member_row: Any  # lane_row of a gathered tile
 
 
-class Population(NamedTuple):
-    """The particles that live here: n of each of R runs."""
+class Run(NamedTuple):
+    """One run's views of Population, Center and Sums."""
 
-    first: Any  # number of the first particle in its run
-    runs: Any  # (R,) consensus.RUN
-    x: Any  # (R, n, dp) positions
-    energy: Any  # (R, n) at the last evaluation; inf where it was not finite
-    y: Any  # (R, n, dp) personal bests, or (R, 0, dp)
-    y_energy: Any  # (R, n) or (R, 0)
-    order: Any  # (R, 1, n) particles in order; with batches also the permutations of two epochs
-    epochs: Any  # (R, 2) which
-    best_x: Any  # (R, dp) best particle so far
-
-
-class Center(NamedTuple):
-    """What the whole of each run shares."""
-
-    c: Any  # (R, dp) consensus
-    covariance: Any  # (R, dp, dp) or (R, 0, 0)
-    factor: Any  # its transposed Cholesky factor
-    points: Any  # (R, dp, N) all particles for polarized dynamics, or (R, dp, 0)
-    energies: Any  # (R, N) theirs, from the lowest, or (R, 0)
-
-
-class Sums(NamedTuple):
-    """What a superstep found, of each run here, or of each block of one run."""
-
-    head: Any  # (R,) consensus.SUMS
-    first_moment: Any  # (R, dp)
-    second_moment: Any  # (R, dp, dp) or (R, 0, 0)
-    best_x: Any  # (R, dp) the particles of head.best
-
-
-class Trace(NamedTuple):
-    """The course of each run, at every ``stride`` steps."""
-
-    rows: Any  # (R, T, TRACE)
-    used: Any  # (R,) rows in use
+    x: Any  # (n, dp)
+    flat: Any  # (n * dp,) the same
+    energy: Any  # (n,)
+    y: Any  # (n, dp) or (0, dp)
+    y_energy: Any
+    carriers: Any  # positions that carry the consensus: y with memory, else x
+    carried: Any  # their energies
+    order: Any  # (1 or 3, n)
+    epochs: Any  # (2,)
+    c: Any  # (dp,)
+    factor: Any  # (dp, dp) or (0, 0)
+    points: Any  # (dp, N) or (dp, 0)
+    energies: Any  # (N,) or (0,)
+    first_moment: Any  # (dp,)
+    second_moment: Any  # (dp, dp) or (0, 0)
+    found: Any  # (dp,) best particle of this superstep
 
 
 @kernel
@@ -152,7 +95,7 @@ def turn(params, seed, stream, first, step, order, epochs):
 @kernel
 def evaluated_next(params, seed, stream, first, run, order, epochs):
     """Whose turn it is to be evaluated in the superstep that ``run`` stands before."""
-    step = run.step + 1 if run.phase == cs.MOVE else 0
+    step = run.step + 1 if run.phase == st.MOVE else 0
     return turn(params, seed, stream, first, step, order, epochs)
 
 
@@ -169,7 +112,7 @@ def to_evaluate(plan, seed, first_run, pop, r):
 
 @kernel
 def share_points(x, energy, points, energies):
-    """Lay out a whole population for polarized dynamics."""
+    """Lay out a whole population for polarized dynamist."""
     n, dp = x.shape
     lowest = np.min(energy)
     for i in range(n):
@@ -179,368 +122,81 @@ def share_points(x, energy, points, energies):
 
 
 @kernel
-def advance(plan, run, sums, energies, c, covariance, factor, best_x):
-    """Close a superstep: merge the blocks' sums, set the schedules, decide whether to go on.
-
-    Parameters
-    ----------
-    sums : Sums
-        Of all blocks, in order.
-    energies : (m,) float64
-        Of all particles evaluated, where the effective sample size sets alpha.
-    c, covariance, factor : arrays
-        Receive the consensus, its covariance and the factor of that.
-    best_x : (dp,)
-        Receives the best particle so far.
-    """
-    p = plan.params[0]
-    squares, moved = 0.0, 0
-    for s in range(len(sums.head)):
-        head = sums.head[s]
-        run.evaluations += head.evaluations
-        run.nonfinite += head.nonfinite
-        squares += head.squares
-        moved += head.moved
-        if head.best < run.best:
-            run.best = head.best
-            best_x[:] = sums.best_x[s]
-            run.improved = run.step + (1 if run.phase == cs.MOVE else 0)
-    if run.phase == cs.MEASURE:
-        if not abs(run.at_consensus) < np.inf:
-            run.nonfinite += 1
-            run.at_consensus = np.inf
-        elif run.at_consensus < run.best:
-            run.best = run.at_consensus
-            best_x[:] = c
-        run.phase = cs.DONE
-        return
-    if run.best == np.inf:  # nothing finite yet: scatter anew
-        run.step += 1
-    else:
-        cs.merge(
-            run.alpha,
-            sums.head,
-            sums.first_moment,
-            sums.second_moment,
-            p.about_last > 0 and run.phase == cs.MOVE,
-            c,
-            covariance,
-        )
-        if len(covariance) > 0:
-            cs.cholesky(covariance, factor)
-        if run.phase == cs.MOVE:
-            run.step += 1
-            if moved > 0:
-                run.spread = math.sqrt(squares / moved)
-                if run.spread0 == 0.0:
-                    run.spread0 = run.spread
-            run.alpha = min(run.alpha * p.alpha_factor, p.alpha_max)
-            run.sigma = max(run.sigma * p.sigma_factor, p.sigma_min)
-            run.dt = max(run.dt * p.dt_factor, p.dt_min)
-        if p.ess > 0.0 and run.phase != cs.WEIGH:
-            run.alpha = cs.ess_alpha(run.alpha, energies, p.ess, 1e-30, p.alpha_max)
-        run.phase = cs.WEIGH if p.ess > 0.0 and run.phase == cs.SCATTER else cs.MOVE
-    _stop_or_kick(p, run, moved > 0)
-
-
-@kernel
-def _stop_or_kick(p, run, measured):
-    run.kick = 0
-    batch = p.batch * p.blocks if p.batch > 0 else p.particles
-    cost = batch + (p.blocks if p.gate != dy.UNGATED else 0)
-    moving = run.phase == cs.MOVE and run.step > 0
-    if run.best <= p.target:
-        run.status = cs.TARGET
-    elif run.best == np.inf and run.step >= SCATTERS:
-        run.status = cs.NEVER_FINITE
-    elif run.step >= p.steps:
-        run.status = cs.STEPS
-    elif run.evaluations + cost + 1 > p.max_evaluations:
-        run.status = cs.EVALUATIONS
-    elif p.patience > 0 and run.step - run.improved >= p.patience:
-        run.status = cs.STAGNATED
-    elif moving and p.kick_sigma > 0.0:
-        since = run.step - max(run.improved, run.kicked)
-        stale = p.kick_patience > 0 and since >= p.kick_patience
-        if (measured and run.spread <= p.kick_spread * run.spread0) or stale:
-            run.kick = 1
-            run.kicked = run.step
-            run.kicks += 1
-    elif measured and run.spread <= p.spread_tol * run.spread0:
-        run.status = cs.CONVERGED
-    if run.status != cs.RUNNING:
-        run.phase = cs.MEASURE if run.best < np.inf else cs.DONE
-
-
-@kernel
-def record_one(stride, runs, trace):
-    """Call :func:`record` for one run; whether it wrote a row."""
-    return record(stride, runs[0], trace.rows[0], 0) > 0
-
-
-@kernel
-def close(plan, runs, sums, energies, center, best_x):
-    """Call :func:`advance` for the one run whose blocks' sums are given."""
-    advance(
-        plan,
-        runs[0],
-        sums,
-        energies,
-        center.c[0],
-        center.covariance[0],
-        center.factor[0],
-        best_x[0],
+def _new_work(plan, tile, shared):
+    dp = len(plan.lower)
+    d = plan.params[0].dimension
+    size = tile * dp
+    row, block = streams.lanes(tile, d)
+    lower, upper = np.empty(size), np.empty(size)
+    _repeat(plan.lower, lower)
+    _repeat(plan.upper, upper)
+    return Work(
+        np.empty(4 * len(row)),
+        np.empty(size),
+        np.empty(size),
+        np.empty(size),
+        np.empty(size),
+        np.zeros(size),
+        np.empty(size),
+        lower,
+        upper,
+        np.empty((tile, dp)),
+        np.empty(tile),
+        np.empty(tile),
+        np.empty(d),
+        np.empty(shared),
+        row,
+        block,
+        np.zeros_like(row),
     )
 
 
-@kernel
-def record(stride, run, rows, used):
-    """Write a run's row of the trace if its step is one to be traced; returns the rows in use."""
-    due = run.phase == cs.MOVE and run.step % stride == 0
-    if not (due or run.phase == cs.DONE) or used == len(rows):
-        return used
-    rows[used, 0] = run.step
-    rows[used, 1] = run.evaluations
-    rows[used, 2] = run.best
-    rows[used, 3] = run.spread
-    rows[used, 4] = run.alpha
-    return used + 1
+@inlined
+def _borrowed_work(work):
+    return Work(
+        borrowed(work.xi),
+        borrowed(work.new),
+        borrowed(work.old),
+        borrowed(work.mine),
+        borrowed(work.c),
+        borrowed(work.drift),
+        borrowed(work.squares),
+        borrowed(work.lower),
+        borrowed(work.upper),
+        borrowed(work.x),
+        borrowed(work.energy),
+        borrowed(work.weight),
+        borrowed(work.z),
+        borrowed(work.distance),
+        borrowed(work.lane_row),
+        borrowed(work.lane_block),
+        borrowed(work.member_row),
+    )
 
 
-@kernel
-def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, doing):
-    """Take the runs that live here through up to ``steps`` supersteps.
-
-    Parameters
-    ----------
-    target : Target
-        Used where ``doing`` has EVALUATING.
-    first_run : int
-        Number of the first run here; a run's number is the stream of its random numbers.
-    doing : int
-        MOVING, EVALUATING, OBSERVING: the parts of the superstep to do. ADVANCING: close it, for
-        populations that are whole here.
-    """
-    p = plan.params[0]
-    runs_here, n, dp = pop.x.shape
-    d = p.dimension
-    tile = min(p.tile, n)
-    size = tile * dp
-    lane_row, lane_block = streams.lanes(tile, d)
-    member_row = np.zeros_like(lane_row)
-    xi = np.empty(4 * len(lane_row))
-    new, old, mine, drift = np.empty(size), np.empty(size), np.empty(size), np.zeros(size)
-    cc, squares, lower, upper = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
-    _repeat(plan.lower, lower)
-    _repeat(plan.upper, upper)
-    weight, z = np.empty(tile), np.empty(d)
-    distance = np.empty(center.energies.shape[1])
-    gathered_x, gathered_energy = np.empty((tile, dp)), np.empty(tile)
-    no_energies = np.empty(0)
-
-    for r in range(runs_here):
-        run = pop.runs[r]
-        stream = np.uint64(first_run + r)
-        x, energy, y, y_energy = pop.x[r], pop.energy[r], pop.y[r], pop.y_energy[r]
-        flat = x.reshape(-1)
-        order, epochs = pop.order[r], pop.epochs[r]
-        c = center.c[r]
-        head = sums.head[r]
-        first_moment, second_moment = sums.first_moment[r], sums.second_moment[r]
-        found, best_x = sums.best_x[r], pop.best_x[r]
-        factor, points, shared = center.factor[r], center.points[r], center.energies[r]
-        covariance, traced = center.covariance[r], trace.rows[r]
-        carriers, carried = (y, y_energy) if p.memory else (x, energy)
-        one = Sums(
-            sums.head[r : r + 1],
-            sums.first_moment[r : r + 1],
-            sums.second_moment[r : r + 1],
-            sums.best_x[r : r + 1],
-        )
-        for _ in range(steps):
-            if run.phase == cs.DONE:
-                break
-            moving = doing & MOVING > 0 and (run.phase == cs.MOVE or run.phase == cs.SCATTER)
-            evaluating = doing & EVALUATING > 0 and run.phase != cs.WEIGH
-            observing = doing & OBSERVING > 0 and run.phase != cs.MEASURE
-            measuring = run.phase == cs.MOVE and run.step % SPREAD_EVERY == 0
-            if doing & MOVING:
-                cs.clear(head, first_moment, second_moment)
-                head.best = run.best
-            if run.phase == cs.MEASURE or (run.phase == cs.MOVE and p.gate != dy.UNGATED):
-                if evaluating:
-                    evaluate(target, c, 0, d, dp, 1, weight, 0, z)
-                    run.at_consensus = weight[0]
-                if doing & MOVING:
-                    head.evaluations = 1
-
-            # Two passes, over those who move and over those who are evaluated; one where they are
-            # the same and can be done tile by tile.
-            fused = p.batch == 0
-            for part in range(1 if fused else 2):
-                move_now = moving and (fused or part == 0)
-                look_now = (evaluating or observing) and run.phase != cs.MEASURE
-                look_now = look_now and (fused or part == 1)
-                if not (move_now or look_now):
-                    continue
-                gathered = not fused and (part == 1 or not p.move_all)
-                gathered = gathered and not (part == 0 and run.phase == cs.SCATTER)
-                slot, start, stop = 0, 0, n
-                if gathered and part == 0:
-                    slot, start, stop = turn(p, seed, stream, pop.first, run.step, order, epochs)
-                elif gathered:
-                    slot, start, stop = evaluated_next(
-                        p, seed, stream, pop.first, run, order, epochs
-                    )
-                if move_now:
-                    for f in range(size if measuring else 0):
-                        squares[f] = 0.0
-                    if drift[0] != _pull(p, run):
-                        drift[:] = _pull(p, run)
-                    if p.dynamics != dy.POLARIZED:
-                        _repeat(c, cc)
-                    elif run.phase == cs.MOVE and len(shared) == n:
-                        share_points(x, energy, points, shared)
-                for a in range(start, stop, tile):
-                    rows = min(tile, stop - a)
-                    members = order[slot, a : a + rows]
-                    width = rows * dp
-                    blocks = width // 4
-                    if move_now and run.phase == cs.SCATTER:
-                        _scatter(
-                            plan, seed, stream, run, pop.first + a, blocks, lane_row, lane_block, xi
-                        )
-                        for f in range(width):
-                            flat[a * dp + f] = xi[f]
-                        energy[a : a + rows] = np.inf
-                        if p.memory:
-                            y_energy[a : a + rows] = np.inf
-                    elif move_now:
-                        numbers, first = lane_row, pop.first + a
-                        before = flat[a * dp : a * dp + width]
-                        if gathered:
-                            numbers, first = member_row, pop.first
-                            for q in range(blocks):
-                                numbers[q] = members[q // (dp // 4)]
-                            for i in range(rows):
-                                for j in range(dp):
-                                    old[i * dp + j] = x[members[i], j]
-                            before = old[:width]
-                        iteration = np.uint64(run.step + 1)
-                        _noise(
-                            seed,
-                            stream,
-                            iteration,
-                            streams.NOISE,
-                            first,
-                            blocks,
-                            numbers,
-                            lane_block,
-                            d,
-                            xi,
-                        )
-                        _move(
-                            p,
-                            run,
-                            before,
-                            energy,
-                            members,
-                            cc,
-                            factor,
-                            points,
-                            shared,
-                            distance,
-                            drift,
-                            xi,
-                            new[:width],
-                            dp,
-                        )
-                        if p.memory:
-                            for i in range(rows):
-                                for j in range(dp):
-                                    mine[i * dp + j] = y[members[i], j]
-                            _noise(
-                                seed,
-                                stream,
-                                iteration,
-                                streams.MEMORY_NOISE,
-                                first,
-                                blocks,
-                                numbers,
-                                lane_block,
-                                d,
-                                xi,
-                            )
-                            pull, noise = p.lam_memory * run.dt, p.sigma_memory * math.sqrt(run.dt)
-                            dy.remember(before, mine, pull, noise, p.noise, xi, new, dp)
-                        if run.kick:
-                            _noise(
-                                seed,
-                                stream,
-                                iteration,
-                                streams.KICK,
-                                first,
-                                blocks,
-                                numbers,
-                                lane_block,
-                                d,
-                                xi,
-                            )
-                            scale = p.kick_sigma * math.sqrt(run.dt)
-                            for i in range(rows):
-                                for j in range(dp):
-                                    new[i * dp + j] += scale * plan.width[j] * xi[i * dp + j]
-                        if measuring:
-                            at = new[:width] if p.dynamics == dy.HOPPING else before
-                            dy.add_squares(at, cc, squares)
-                        after = new[:width] if gathered else flat[a * dp : a * dp + width]
-                        dy.confine(p.boundary, lower, upper, cc, new[:width], after)
-                        for i in range(rows if gathered else 0):
-                            for j in range(dp):
-                                x[members[i], j] = new[i * dp + j]
-                    if not look_now:
-                        continue
-                    if evaluating and gathered:
-                        for m in members:
-                            evaluate(target, flat, m, d, dp, 1, energy, m, z)
-                    elif evaluating:
-                        evaluate(target, flat, a, d, dp, rows, energy, a, z)
-                    if not observing:
-                        continue
-                    if run.phase != cs.WEIGH:
-                        _observe(p, x, energy, y, y_energy, members, head, found)
-                    at, e = carriers, carried
-                    if gathered:
-                        at, e = gathered_x, gathered_energy
-                        for i in range(rows):
-                            e[i] = carried[members[i]]
-                            for j in range(dp):
-                                at[i, j] = carriers[members[i], j]
-                    cs.accumulate(
-                        run.alpha,
-                        at,
-                        e,
-                        0 if gathered else a,
-                        rows,
-                        weight,
-                        c,
-                        head,
-                        first_moment,
-                        second_moment,
-                    )
-                if move_now and measuring:
-                    head.squares = folded_sum(squares)
-                    head.moved = (stop - start) * d
-
-            if doing & ADVANCING:
-                energies = no_energies
-                if p.ess > 0.0 and run.phase != cs.MEASURE:
-                    slot, start, stop = evaluated_next(
-                        p, seed, stream, pop.first, run, order, epochs
-                    )
-                    energies = carried[order[slot, start:stop]]
-                advance(plan, run, one, energies, c, covariance, factor, best_x)
-                trace.used[r] = record(p.stride, run, traced, trace.used[r])
+@inlined
+def _run_of(params, pop, center, sums, r):
+    x, energy = borrowed(pop.x)[r], borrowed(pop.energy)[r]
+    y, y_energy = borrowed(pop.y)[r], borrowed(pop.y_energy)[r]
+    carriers, carried = (y, y_energy) if params.memory else (x, energy)
+    return Run(
+        x,
+        x.reshape(-1),
+        energy,
+        y,
+        y_energy,
+        carriers,
+        carried,
+        borrowed(pop.order)[r],
+        borrowed(pop.epochs)[r],
+        borrowed(center.c)[r],
+        borrowed(center.factor)[r],
+        borrowed(center.points)[r],
+        borrowed(center.energies)[r],
+        borrowed(sums.first_moment)[r],
+        borrowed(sums.second_moment)[r],
+        borrowed(sums.best_x)[r],
+    )
 
 
 @kernel
@@ -558,105 +214,300 @@ def _repeat(row, out):
 
 
 @kernel
-def _noise(seed, stream, iteration, purpose, first, blocks, rows, lane_block, d, xi):
+def _gather(order, x, out, dp):
+    """Rows ``order`` of x, one after the other."""
+    for i in range(len(order)):
+        for j in range(dp):
+            out[i * dp + j] = x[order[i], j]
+
+
+@inlined
+def _noise(seed, stream, iteration, purpose, first, blocks, rows, work, d, dp):
     """Normals of a tile, zero in the padding."""
-    streams.normals(seed, stream, iteration, purpose, first, blocks, rows, lane_block, xi)
-    dp = streams.padded(d)
+    streams.normals(seed, stream, iteration, purpose, first, blocks, rows, work.lane_block, work.xi)
     for i in range(4 * blocks // dp if d < dp else 0):
         for j in range(d, dp):
-            xi[i * dp + j] = 0.0
+            work.xi[i * dp + j] = 0.0
 
 
-@kernel
-def _scatter(plan, seed, stream, run, first, blocks, lane_row, lane_block, xi):
-    """First positions: uniform in a box, or normal."""
+@inlined
+def _scatter_tile(plan, seed, stream, first, state, run, work, a, rows):
+    """Draw the first positions of particles a .. a + rows - 1: uniform in a box, or normal."""
     p = plan.params[0]
-    iteration = np.uint64(run.step)
-    if p.init_normal:
-        streams.normals(
-            seed, stream, iteration, streams.INITIAL, first, blocks, lane_row, lane_block, xi
-        )
-    else:
-        streams.uniforms(
-            seed, stream, iteration, streams.INITIAL, first, blocks, lane_row, lane_block, xi
-        )
     dp = len(plan.lower)
-    for i in range(4 * blocks // dp):
+    iteration = np.uint64(state.step)
+    blocks = rows * dp // 4
+    draw = (seed, stream, iteration, streams.INITIAL, first + a, blocks)
+    if p.init_normal:
+        streams.normals(*draw, work.lane_row, work.lane_block, work.xi)
+    else:
+        streams.uniforms(*draw, work.lane_row, work.lane_block, work.xi)
+    for i in range(rows):
         for j in range(dp):
-            v = plan.origin[j] + plan.extent[j] * xi[i * dp + j]
+            v = plan.origin[j] + plan.extent[j] * work.xi[i * dp + j]
             if p.boundary != dy.UNBOUNDED:
                 v = min(max(v, plan.lower[j]), plan.upper[j])
-            xi[i * dp + j] = v
+            run.x[a + i, j] = v
+        run.energy[a + i] = np.inf
+        if p.memory:
+            run.y_energy[a + i] = np.inf
+
+
+@inlined
+def _move_tile(plan, seed, stream, first, state, run, work, slot, a, rows, gathered, measuring):
+    """Move the particles order[slot, a : a + rows]."""
+    p = plan.params[0]
+    d, dp = p.dimension, len(plan.lower)
+    width, blocks = rows * dp, rows * dp // 4
+    members = run.order[slot, a : a + rows]
+    iteration = np.uint64(state.step + 1)
+    xi, new, c = work.xi, work.new[:width], work.c
+    if gathered:
+        numbers, start = work.member_row, first
+        for q in range(blocks):
+            numbers[q] = members[q // (dp // 4)]
+        _gather(members, run.x, work.old, dp)
+        x = work.old[:width]
+    else:
+        numbers, start = work.lane_row, first + a
+        x = run.flat[a * dp : a * dp + width]
+    _noise(seed, stream, iteration, streams.NOISE, start, blocks, numbers, work, d, dp)
+    _drift_and_noise(p, state, run, work, x, members, new, dp)
+    if p.memory:
+        _noise(seed, stream, iteration, streams.MEMORY_NOISE, start, blocks, numbers, work, d, dp)
+        _gather(members, run.y, work.mine, dp)
+        pull, noise = p.lam_memory * state.dt, p.sigma_memory * math.sqrt(state.dt)
+        dy.remember(x, work.mine, pull, noise, p.noise, xi, new, dp)
+    if state.kick:
+        _noise(seed, stream, iteration, streams.KICK, start, blocks, numbers, work, d, dp)
+        scale = p.kick_sigma * math.sqrt(state.dt)
+        for i in range(rows):
+            for j in range(dp):
+                new[i * dp + j] += scale * plan.width[j] * xi[i * dp + j]
+    if measuring:
+        dy.add_squares(new if p.dynamics == dy.HOPPING else x, c, work.squares)
+    if not gathered:
+        dy.confine(p.boundary, work.lower, work.upper, c, new, x)
+        return
+    dy.confine(p.boundary, work.lower, work.upper, c, new, new)
+    for i in range(rows):
+        for j in range(dp):
+            run.x[members[i], j] = new[i * dp + j]
 
 
 @kernel
-def _pull(p, run):
+def _pull(p, state):
     """Share of the way to the consensus that one step drifts."""
     if p.noise == dy.COVARIANCE:  # the exact Ornstein-Uhlenbeck step, stable for any dt
-        return -math.expm1(-p.lam * run.dt)
-    return p.lam * run.dt
+        return -math.expm1(-p.lam * state.dt)
+    return p.lam * state.dt
 
 
-@kernel
-def _move(
-    p,
-    run,
-    before,
-    energy,
-    members,
-    cc,
-    factor,
-    points,
-    energies,
-    distance,
-    drift,
-    xi,
-    new,
-    dp,
-):
-    """Drift and noise of one tile, by the dynamics chosen."""
+@inlined
+def _drift_and_noise(p, state, run, work, x, members, new, dp):
+    """New positions of one tile by the dynamics chosen."""
+    c, drift, xi = work.c, work.drift, work.xi
     if p.dynamics == dy.POLARIZED:
         rows = len(members)
         dy.polarized_consensus(
-            run.alpha,
-            (run.alpha if p.kernel_scaled else 1.0) / (2.0 * p.kappa * p.kappa),
-            before.reshape(rows, dp),
-            points,
-            energies,
-            distance,
-            cc[: rows * dp].reshape(rows, dp),
+            state.alpha,
+            (state.alpha if p.kernel_scaled else 1.0) / (2.0 * p.kappa * p.kappa),
+            x.reshape(rows, dp),
+            run.points,
+            run.energies,
+            work.distance,
+            c[: rows * dp].reshape(rows, dp),
         )
-    noise = run.sigma * math.sqrt(run.dt)
+    noise = state.sigma * math.sqrt(state.dt)
     if p.noise == dy.COVARIANCE:
-        noise = run.sigma * math.sqrt(-math.expm1(-2.0 * p.lam * run.dt))
+        noise = state.sigma * math.sqrt(-math.expm1(-2.0 * p.lam * state.dt))
     if p.gate != dy.UNGATED:
-        pull = _pull(p, run)
+        pull = _pull(p, state)
         for i in range(len(members)):
-            gate = dy.drift_gate(p.gate, p.gate_eps, energy[members[i]], run.at_consensus)
+            gate = dy.drift_gate(p.gate, p.gate_eps, run.energy[members[i]], state.at_consensus)
             for j in range(dp):
                 drift[i * dp + j] = gate * pull
     if p.dynamics == dy.HOPPING:
-        dy.hopping(before, cc, run.sigma, xi, new)
+        dy.hopping(x, c, state.sigma, xi, new)
     elif p.noise == dy.ANISOTROPIC:
-        dy.anisotropic(before, cc, drift, noise, p.truncation, xi, new)
+        dy.anisotropic(x, c, drift, noise, p.truncation, xi, new)
     elif p.noise == dy.ISOTROPIC:
-        dy.isotropic(before, cc, drift, noise, p.truncation, xi, new, dp)
+        dy.isotropic(x, c, drift, noise, p.truncation, xi, new, dp)
     else:
-        dy.covariance(before, cc, drift, noise, factor, xi, new, p.dimension)
+        dy.covariance(x, c, drift, noise, run.factor, xi, new, p.dimension)
+
+
+@inlined
+def _evaluate_tile(target, run, work, slot, a, rows, gathered, d, dp):
+    """Evaluate the particles order[slot, a : a + rows]."""
+    if not gathered:
+        evaluate(target, run.flat, a, d, dp, rows, run.energy, a, work.z)
+        return
+    for m in run.order[slot, a : a + rows]:
+        evaluate(target, run.flat, m, d, dp, 1, run.energy, m, work.z)
+
+
+@inlined
+def _observe_tile(p, state, head, run, work, slot, a, rows, gathered):
+    """Take note of energies: worst values, best particle, personal bests, consensus sums."""
+    if state.phase != st.WEIGH:
+        for i in range(a, a + rows):
+            m = run.order[slot, i]
+            value = run.energy[m]
+            if not abs(value) < np.inf:
+                run.energy[m] = np.inf
+                head.nonfinite += 1
+            elif value < head.best:
+                head.best = value
+                run.found[:] = run.x[m]
+            if p.memory and not run.energy[m] >= run.y_energy[m]:
+                run.y_energy[m] = run.energy[m]
+                run.y[m] = run.x[m]
+        head.evaluations += rows
+    x, energy, start = run.carriers, run.carried, a
+    if gathered:
+        x, energy, start = work.x, work.energy, 0
+        for i in range(rows):
+            m = run.order[slot, a + i]
+            energy[i] = run.carried[m]
+            for j in range(x.shape[1]):
+                x[i, j] = run.carriers[m, j]
+    accumulate(
+        state.alpha,
+        x,
+        energy,
+        start,
+        rows,
+        work.weight,
+        run.c,
+        head,
+        run.first_moment,
+        run.second_moment,
+    )
+
+
+@inlined
+def _begin_move(p, state, run, work, measuring):
+    """Lay out what a move needs over a tile."""
+    if measuring:
+        for f in range(len(work.squares)):
+            work.squares[f] = 0.0
+    if work.drift[0] != _pull(p, state):
+        work.drift[:] = _pull(p, state)
+    if p.dynamics != dy.POLARIZED:
+        _repeat(run.c, work.c)
+    elif state.phase == st.MOVE and len(run.energies) == len(run.x):
+        share_points(run.x, run.energy, run.points, run.energies)
 
 
 @kernel
-def _observe(p, x, energy, y, y_energy, members, head, best_x):
-    """Take note of new energies: worst values, best particle, personal bests."""
-    for m in members:
-        value = energy[m]
-        if not abs(value) < np.inf:
-            energy[m] = np.inf
-            head.nonfinite += 1
-        elif value < head.best:
-            head.best = value
-            best_x[:] = x[m]
-        if p.memory and not energy[m] >= y_energy[m]:
-            y_energy[m] = energy[m]
-            y[m] = x[m]
-    head.evaluations += len(members)
+def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, doing):
+    """Take the runs that live here through up to ``steps`` supersteps.
+
+    Parameters
+    ----------
+    target : zoo.evaluate.Target
+        Used where ``doing`` has EVALUATING.
+    plan, pop, center, sums, trace
+        See zoo.cbo.state; everything but the plan is changed in place.
+    seed : uint64
+    first_run : int
+        Number of the first run here; a run's number is the stream of its random numbers.
+    steps : int
+    doing : int
+        MOVING, EVALUATING, OBSERVING: the parts of the superstep to do. ADVANCING: close it, for
+        populations that are whole here.
+    """
+    p = plan.params[0]
+    runs_here, n, dp = pop.x.shape
+    d = p.dimension
+    tile = min(p.tile, n)
+    owned = _new_work(plan, tile, center.energies.shape[1])
+    work = _borrowed_work(owned)
+    no_energies = np.empty(0)
+    for r in range(runs_here):
+        state = pop.runs[r]
+        stream = np.uint64(first_run + r)
+        run = _run_of(p, pop, center, sums, r)
+        head, covariance, best_x = sums.head[r], center.covariance[r], pop.best_x[r]
+        rows_traced = trace.rows[r]
+        one = st.Sums(
+            sums.head[r : r + 1],
+            sums.first_moment[r : r + 1],
+            sums.second_moment[r : r + 1],
+            sums.best_x[r : r + 1],
+        )
+        for _ in range(steps):
+            phase = state.phase
+            if phase == st.DONE:
+                break
+            weighing = phase == st.SCATTER or phase == st.WEIGH or phase == st.MOVE
+            moving = doing & MOVING > 0 and (phase == st.SCATTER or phase == st.MOVE)
+            evaluating = doing & EVALUATING > 0 and (phase == st.SCATTER or phase == st.MOVE)
+            observing = doing & OBSERVING > 0 and weighing
+            measuring = phase == st.MOVE and state.step % SPREAD_EVERY == 0
+            if doing & MOVING:
+                clear(head, run.first_moment, run.second_moment)
+                head.best = state.best
+            if phase == st.MEASURE or (phase == st.MOVE and p.gate != dy.UNGATED):
+                if doing & EVALUATING:
+                    evaluate(target, run.c, 0, d, dp, 1, work.weight, 0, work.z)
+                    state.at_consensus = work.weight[0]
+                if doing & MOVING:
+                    head.evaluations = 1
+
+            # One pass where those who move are those who are evaluated, tile by tile; with batches
+            # one over those who move, and one over those who are evaluated.
+            batches = p.batch > 0
+            for part in range(2 if batches else 1):
+                move = moving and part == 0
+                look = (evaluating or observing) and part == (1 if batches else 0)
+                if not (move or look):
+                    continue
+                slot, start, stop = 0, 0, n
+                gathered = batches and (look or (phase == st.MOVE and not p.move_all))
+                if gathered:
+                    step = state.step + 1 if look and phase == st.MOVE else state.step
+                    step = 0 if phase != st.MOVE else step
+                    slot, start, stop = turn(
+                        p, seed, stream, pop.first, step, run.order, run.epochs
+                    )
+                if move:
+                    _begin_move(p, state, run, work, measuring)
+                for a in range(start, stop, tile):
+                    rows = min(tile, stop - a)
+                    if move and phase == st.SCATTER:
+                        _scatter_tile(plan, seed, stream, pop.first, state, run, work, a, rows)
+                    elif move:
+                        _move_tile(
+                            plan,
+                            seed,
+                            stream,
+                            pop.first,
+                            state,
+                            run,
+                            work,
+                            slot,
+                            a,
+                            rows,
+                            gathered,
+                            measuring,
+                        )
+                    if look and evaluating:
+                        _evaluate_tile(target, run, work, slot, a, rows, gathered, d, dp)
+                    if look and observing:
+                        _observe_tile(p, state, head, run, work, slot, a, rows, gathered)
+                if move and measuring:
+                    head.squares = folded_sum(work.squares)
+                    head.moved = (stop - start) * d
+
+            if doing & ADVANCING:
+                energies = no_energies
+                if p.ess > 0.0 and weighing:
+                    slot, start, stop = evaluated_next(
+                        p, seed, stream, pop.first, state, run.order, run.epochs
+                    )
+                    energies = run.carried[run.order[slot, start:stop]]
+                advance(plan, state, one, energies, run.c, covariance, run.factor, best_x)
+                trace.used[r] = record(p.stride, state, rows_traced, trace.used[r])
+    owned.z[0] = 0.0  # in use until here, for the views of it own nothing

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from zoo.cbo import config as cf
-from zoo.cbo import consensus as cs
-from zoo.cbo import kernels
+from zoo.cbo import state as st
+from zoo.cbo.advance import close, record_one
 from zoo.cbo.config import CBOConfig
-from zoo.cbo.shard import CBOShard, Message, Report, new_center, stop_runs
+from zoo.cbo.shard import CBOShard, Message, Report, stop_runs
 from zoo.errors import InputError, ObjectiveError
 from zoo.problem import Array, Problem, never
 from zoo.runtime.budget import Budget
@@ -30,13 +30,13 @@ _TILE = 8192
 _BLOCK = 100_000
 
 _STATUS = {
-    cs.TARGET: ("target", "the target value was reached"),
-    cs.CONVERGED: ("converged", "the particles have converged"),
-    cs.STAGNATED: ("stagnated", "no better value for patience steps"),
-    cs.STEPS: ("steps", "all steps were taken"),
-    cs.EVALUATIONS: ("evaluations", "the budget of evaluations is used"),
-    cs.NEVER_FINITE: ("nonfinite", "the objective was never finite"),
-    cs.STOPPED: ("stopped", "the run was told to stop"),
+    st.TARGET: ("target", "the target value was reached"),
+    st.CONVERGED: ("converged", "the particles have converged"),
+    st.STAGNATED: ("stagnated", "no better value for patience steps"),
+    st.STEPS: ("steps", "all steps were taken"),
+    st.EVALUATIONS: ("evaluations", "the budget of evaluations is used"),
+    st.NEVER_FINITE: ("nonfinite", "the objective was never finite"),
+    st.STOPPED: ("stopped", "the run was told to stop"),
 }
 
 
@@ -90,13 +90,13 @@ class CBO:
         self.shards = max(len(self._run_ranges), len(self._blocks))
         self.whole = len(self._blocks) == 1
         self._plan = self._make_plan(budget, x0)
-        self._runs = np.zeros(config.runs, cs.RUN)
+        self._runs = np.zeros(config.runs, st.RUN)
         self._fresh(self._runs)
         dp = len(self._plan.lower)
         self._covariance = dp if self._params["noise"] == 2 else 0
         self._best_x = np.zeros((config.runs, dp))
         shared = n if config.dynamics == "polarized" and not self.whole else 0
-        self._center = new_center(1, dp, self._covariance, shared)
+        self._center = st.new_center(1, dp, self._covariance, shared)
         self._center.c[0, :d] = self._plan.origin[:d] + self._plan.extent[:d] * (
             0.0 if self._params["init_normal"] else 0.5
         )
@@ -104,7 +104,7 @@ class CBO:
         self._last: list[Any] = [None] * self.shards
         self._stopping, self._reason = False, ""
         self._rows: list[dict[str, float]] = []
-        self._traced = np.full((config.runs, kernels.TRACE), np.nan)
+        self._traced = np.full((config.runs, st.TRACE), np.nan)
 
     @staticmethod
     def _shards_for(n: int, d: int, runs: int) -> int:
@@ -112,7 +112,7 @@ class CBO:
             return min(runs, 16)
         return min(64, max(1, n * d // _BLOCK))
 
-    def _make_plan(self, budget: Budget, x0: Array | None) -> kernels.Plan:
+    def _make_plan(self, budget: Budget, x0: Array | None) -> st.Plan:
         config, problem = self.config, self.problem
         d = problem.dimension
         dp = (d + 3) // 4 * 4
@@ -146,8 +146,8 @@ class CBO:
             "tile": max(8, _TILE // dp // 8 * 8),
             "stride": max(1, -(-(budget.steps or 20_000) // _HISTORY)),
         }
-        params = np.zeros(1, kernels.PARAMS)
-        for name in kernels.PARAMS.names or ():
+        params = np.zeros(1, st.PARAMS)
+        for name in st.PARAMS.names or ():
             params[name] = values[name] if name in values else getattr(config, name)
         self._params = params[0]
         smallest = n + 1
@@ -175,7 +175,7 @@ class CBO:
                 origin = 0.5 * (box[0] + box[1])
             std = config.init_std
             extent = 0.25 * (box[1] - box[0]) if std is None else np.full(d, std)
-        return kernels.Plan(
+        return st.Plan(
             params,
             padded(lower),
             padded(upper),
@@ -197,7 +197,7 @@ class CBO:
         self, index: int, threads: int = 1, cancelled: Callable[[], bool] = never
     ) -> CBOShard:
         """Build shard ``index``; see :class:`zoo.runtime.protocol.Method`."""
-        fresh = np.zeros(1, cs.RUN)
+        fresh = np.zeros(1, st.RUN)
         self._fresh(fresh)
         return CBOShard(
             self._plan,
@@ -248,10 +248,10 @@ class CBO:
 
     def _merge_blocks(self, reports: list[Report]) -> None:
         runs, center = self._runs, self._center
-        if runs[0]["phase"] == cs.MEASURE:
+        if runs[0]["phase"] == st.MEASURE:
             runs["at_consensus"] = reports[0].runs["at_consensus"]
             self._last = [report.last for report in reports]
-        sums = kernels.Sums(
+        sums = st.Sums(
             *(np.concatenate(parts) for parts in zip(*(r.sums for r in reports), strict=True))
         )
         energies = np.empty(0)
@@ -262,10 +262,10 @@ class CBO:
             lowest = energy.min()
             center.energies[0] = energy - lowest if np.isfinite(lowest) else energy
             center.points[0] = np.concatenate([report.x for report in reports]).T
-        kernels.close(self._plan, runs, sums, energies, center, self._best_x)
+        close(self._plan, runs, sums, energies, center, self._best_x)
         self._consensus[0] = center.c[0, : self.problem.dimension]
-        trace = kernels.Trace(np.empty((1, 1, kernels.TRACE)), np.zeros(1, np.int64))
-        if kernels.record_one(int(self._params["stride"]), runs, trace):
+        trace = st.Trace(np.empty((1, 1, st.TRACE)), np.zeros(1, np.int64))
+        if record_one(int(self._params["stride"]), runs, trace):
             self._traced[0] = trace.rows[0, 0]
             self._record(int(runs[0]["step"]))
 
@@ -285,7 +285,7 @@ class CBO:
     @property
     def finished(self) -> bool:
         """Whether every run has ended."""
-        return bool(np.all(self._runs["phase"] == cs.DONE))
+        return bool(np.all(self._runs["phase"] == st.DONE))
 
     def stop(self, reason: str) -> None:
         """End the runs that go on; their consensus points are measured first."""
@@ -333,9 +333,7 @@ class CBO:
         self._best_x = state["best_x"].copy()
         self._traced = state["traced"].copy()
         self._consensus = state["consensus"].copy()
-        self._center = kernels.Center(
-            *(state[f"center_{name}"].copy() for name in kernels.Center._fields)
-        )
+        self._center = st.Center(*(state[f"center_{name}"].copy() for name in st.Center._fields))
 
     def result(self) -> dict[str, Any]:
         """Fields of the result; see :func:`zoo.minimize`."""
@@ -374,7 +372,7 @@ class CBO:
         return result | self._particles()
 
     def _status(self, run: Any) -> tuple[str, str]:
-        if run["status"] == cs.STOPPED and self._reason == "seconds":
+        if run["status"] == st.STOPPED and self._reason == "seconds":
             return "seconds", "the budget of seconds is used"
         return _STATUS[int(run["status"])]
 

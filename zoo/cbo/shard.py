@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.cbo import consensus as cs
 from zoo.cbo import kernels
+from zoo.cbo import state as st
 from zoo.errors import ObjectiveError
 from zoo.evaluate import NO_TARGET
 from zoo.problem import CompiledObjective
@@ -25,19 +25,19 @@ class Message:
 
     steps: int
     stop: bool = False  # the runs that go on are to measure their consensus and end
-    runs: Any = None  # (1,) consensus.RUN
-    center: Any = None  # kernels.Center
+    runs: Any = None  # (1,) state.RUN
+    center: Any = None  # state.Center
 
 
 @dataclass(frozen=True)
 class Report:
     """What a shard answers: views of its state, to be taken in before it steps again."""
 
-    runs: Any  # (R,) consensus.RUN
+    runs: Any  # (R,) state.RUN
     best_x: Any = None  # (R, d), of whole runs; and so are the next two
     consensus: Any = None  # (R, d)
     traces: Any = None  # (R lists of) (rows, TRACE)
-    sums: Any = None  # kernels.Sums of a block; and so are the next three
+    sums: Any = None  # state.Sums of a block; and so are the next three
     energies: Any = None  # (m,) of the evaluated, where alpha depends on them
     x: Any = None  # (n, dp), where the dynamics are polarized; and so is the next
     energy: Any = None  # (n,)
@@ -49,7 +49,7 @@ class CBOShard:
 
     def __init__(
         self,
-        plan: kernels.Plan,
+        plan: st.Plan,
         seed: int,
         runs: range,
         particles: range,
@@ -71,7 +71,7 @@ class CBOShard:
         self._target: Any = None
         mine = n if p["memory"] else 0
         rows = 3 if p["batch"] else 1
-        self.population = kernels.Population(
+        self.population = st.Population(
             particles.start,
             np.repeat(fresh, r),
             np.zeros((r, n, dp)),
@@ -82,11 +82,11 @@ class CBOShard:
             np.full((r, 2), -1),
             np.zeros((r, dp)),
         )
-        self.center = new_center(r, dp, self._covariance, self._shared)
+        self.center = st.new_center(r, dp, self._covariance, self._shared)
         self.center.c[:, :d] = plan.origin[:d] + plan.extent[:d] * (
             0.0 if p["init_normal"] else 0.5
         )
-        self.sums = new_sums(r, dp, self._covariance)
+        self.sums = st.new_sums(r, dp, self._covariance)
 
     def step(self, message: Message) -> Report:
         """Take up to ``message.steps`` supersteps; see :class:`zoo.runtime.protocol.Shard`."""
@@ -111,20 +111,20 @@ class CBOShard:
             doing |= kernels.ADVANCING
         trace = self._new_trace(message.steps)
         for _ in range(message.steps):
-            active = [r for r in range(len(pop.runs)) if pop.runs[r]["phase"] != cs.DONE]
+            active = [r for r in range(len(pop.runs)) if pop.runs[r]["phase"] != st.DONE]
             if not active:
                 break
             gated = self.plan.params[0]["gate"] != 0
             asked = [
                 r
                 for r in active
-                if (pop.runs[r]["phase"] == cs.MEASURE and self.leads)
-                or (pop.runs[r]["phase"] == cs.MOVE and gated)
+                if (pop.runs[r]["phase"] == st.MEASURE and self.leads)
+                or (pop.runs[r]["phase"] == st.MOVE and gated)
             ]
             if asked:
                 pop.runs["at_consensus"][asked] = yield self.center.c[asked, : self.d]
             self._supersteps(NO_TARGET, trace, 1, kernels.MOVING)
-            moved = [r for r in active if pop.runs[r]["phase"] in (cs.SCATTER, cs.MOVE)]
+            moved = [r for r in active if pop.runs[r]["phase"] in (st.SCATTER, st.MOVE)]
             chosen = [
                 kernels.to_evaluate(self.plan, self.seed, self.first_run, pop, r) for r in moved
             ]
@@ -171,7 +171,7 @@ class CBOShard:
         doing = kernels.MOVING | kernels.EVALUATING | kernels.OBSERVING
         if self.whole:
             doing |= kernels.ADVANCING
-        elif not self.leads and self.population.runs[0]["phase"] == cs.MEASURE:
+        elif not self.leads and self.population.runs[0]["phase"] == st.MEASURE:
             doing = kernels.MOVING
         self._trace = self._new_trace(steps)
         try:
@@ -184,7 +184,7 @@ class CBOShard:
             self.evaluator.objective.evaluate(np.ascontiguousarray(points[:, : self.d]))
             raise ObjectiveError(f"the objective raised {type(error).__name__}: {error}") from error
 
-    def _supersteps(self, target: Any, trace: kernels.Trace, steps: int, doing: int) -> None:
+    def _supersteps(self, target: Any, trace: st.Trace, steps: int, doing: int) -> None:
         kernels.supersteps(
             target,
             self.plan,
@@ -198,10 +198,10 @@ class CBOShard:
             doing,
         )
 
-    def _new_trace(self, steps: int) -> kernels.Trace:
+    def _new_trace(self, steps: int) -> st.Trace:
         rows = steps // int(self.plan.params[0]["stride"]) + 2
         runs = len(self.population.runs)
-        return kernels.Trace(np.empty((runs, rows, kernels.TRACE)), np.zeros(runs, np.int64))
+        return st.Trace(np.empty((runs, rows, st.TRACE)), np.zeros(runs, np.int64))
 
     def _adopt(self, message: Message) -> None:
         if self.whole:
@@ -211,11 +211,11 @@ class CBOShard:
         self.population.runs[...] = message.runs
         self.center = message.center
 
-    def _report(self, trace: kernels.Trace | None = None) -> Report:
+    def _report(self, trace: st.Trace | None = None) -> Report:
         pop, p = self.population, self.plan.params[0]
         if self.whole:
             trace = trace or self._trace
-            ended = bool(np.all(pop.runs["phase"] == cs.DONE))
+            ended = bool(np.all(pop.runs["phase"] == st.DONE))
             return Report(
                 pop.runs,
                 pop.best_x[:, : self.d],
@@ -225,41 +225,20 @@ class CBOShard:
             )
         report: dict[str, Any] = {"sums": self.sums}
         phase = pop.runs[0]["phase"]
-        if phase == cs.MEASURE and not self.leads:  # the first block alone evaluates the consensus
+        if phase == st.MEASURE and not self.leads:  # the first block alone evaluates the consensus
             self.sums.head["evaluations"] = 0
-        if p["ess"] > 0.0 and phase != cs.MEASURE:
+        if p["ess"] > 0.0 and phase != st.MEASURE:
             rows = kernels.to_evaluate(self.plan, self.seed, self.first_run, pop, 0)
             report["energies"] = (pop.y_energy if p["memory"] else pop.energy)[0, rows]
-        if int(p["dynamics"]) == 2 and phase != cs.MEASURE:
+        if int(p["dynamics"]) == 2 and phase != st.MEASURE:
             report |= {"x": pop.x[0], "energy": pop.energy[0]}
-        if phase == cs.MEASURE:
+        if phase == st.MEASURE:
             report["last"] = (pop.x[:, :, : self.d], pop.energy)
         return Report(pop.runs, **report)
 
 
-def new_center(runs: int, dp: int, covariance: int, shared: int) -> kernels.Center:
-    """Room for what each run shares; ``covariance`` dp or 0, ``shared`` particles or 0."""
-    return kernels.Center(
-        np.zeros((runs, dp)),
-        np.zeros((runs, covariance, covariance)),
-        np.zeros((runs, covariance, covariance)),
-        np.zeros((runs, dp, shared)),
-        np.zeros((runs, shared)),
-    )
-
-
-def new_sums(parts: int, dp: int, covariance: int) -> kernels.Sums:
-    """Room for the sums of runs or blocks."""
-    return kernels.Sums(
-        np.zeros(parts, cs.SUMS),
-        np.zeros((parts, dp)),
-        np.zeros((parts, covariance, covariance)),
-        np.zeros((parts, dp)),
-    )
-
-
 def stop_runs(runs: Any) -> None:
     """Let the runs that go on measure their consensus and end."""
-    going = (runs["phase"] != cs.MEASURE) & (runs["phase"] != cs.DONE)
-    runs["status"][going] = cs.STOPPED
-    runs["phase"][going] = np.where(np.isfinite(runs["best"][going]), cs.MEASURE, cs.DONE)
+    going = (runs["phase"] != st.MEASURE) & (runs["phase"] != st.DONE)
+    runs["status"][going] = st.STOPPED
+    runs["phase"][going] = np.where(np.isfinite(runs["best"][going]), st.MEASURE, st.DONE)
