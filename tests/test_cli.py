@@ -145,6 +145,22 @@ def test_light_commands_are_fast(arguments):
     assert min(cpu() for _ in range(3)) < 0.3
 
 
+def test_the_default_run_finds_the_minimum_and_a_second_compiles_nothing():
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", "run", "cbo", "--objective", "rastrigin", "--json"],
+            capture_output=True,
+            env=ENVIRONMENT,
+            check=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = json.loads(done.stdout)
+    assert result["dim"] == 20
+    assert result["fun"] < 1e-6
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.5
+
+
 def test_help_has_sections_defaults_and_ranges():
     shown = CliRunner().invoke(zoo, ["run", "cbo", "--help"]).output
     sections = [line for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
