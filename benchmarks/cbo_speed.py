@@ -99,7 +99,7 @@ def floor_seconds(runs, particles, d, repeats):
     tiles = runs * particles // rows
     blocks = rows * streams.padded(d) // 4
     target = Target(
-        address(get("rastrigin").function()), np.empty(0), np.empty((0, 0)), np.empty(0)
+        address(get("rastrigin").function()), np.empty(0), np.empty((0, 0)), np.empty(0), True
     )
     x = np.random.default_rng(0).uniform(-3, 3, (particles, d))
     values = np.empty(particles)

@@ -42,12 +42,7 @@ VARIANTS = {
     "hopping-batch": {"dynamics": "hopping", "sigma": 0.4, "batch": 8},
     "polarized": {"dynamics": "polarized", "kappa": 2.0, "sigma": 3.0},
     "polarized-plain": {"dynamics": "polarized", "kernel_scaling": "none", "alpha": 0.1},
-    "polarized-gate": {
-        "dynamics": "polarized",
-        "noise": "isotropic",
-        "sigma": 0.7,
-        "gate": "smooth",
-    },
+    "memory-batch-all": {"memory": True, "batch": 8, "batch_moves": "all", "sigma_memory": 1.0},
     "sampling": {"dynamics": "sampling", "alpha": 0.03, "alpha_schedule": "constant", "dt": 0.3},
     "unbounded": {"boundary": "none"},
     "clip": {"boundary": "clip", "sigma": 14.0},

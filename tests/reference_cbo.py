@@ -121,6 +121,8 @@ class Reference:
         if c.gate != "none":
             at = self.f(point)
             self.evaluations += 1
+            if at < self.best:
+                self.best, self.best_x, self.improved = at, point.copy(), self.step + 1
         x, new, squares = self.x.copy(), self.x.copy(), 0.0
         movers = np.arange(self.n) if c.batch_moves == "all" else self.batch(self.step)
         for i in movers:

@@ -90,6 +90,28 @@ def interrupted_and_resumed(options, path):
             folder.rewind(snapshot.rows if snapshot else 0)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("variant", ["anisotropic", "covariance-ess", "memory-batch-gate"])
+def test_compiled_runs_interrupted_and_resumed(variant, shape, tmp_path):
+    options = options_of(variant, shape) | {"steps": 2000}
+    whole = zoo.minimize(FUNCTION, BOUNDS, **options)
+    seed = options.pop("seed")
+    config, budget = split_options("cbo", options)
+    problem = Problem(as_objective(FUNCTION), *BOUNDS.T)
+    folder = RunFolder(tmp_path / "run")
+    folder.create(describe("cbo", {}, config, budget, seed))
+    calls = 0
+
+    def cancelled():
+        nonlocal calls
+        calls += 1
+        return calls == 12
+
+    with pytest.raises(Interrupted):
+        launch(problem, "cbo", config, budget, seed, folder=folder, cancelled=cancelled)
+    assert_same(whole, zoo.resume(folder.path, FUNCTION, BOUNDS, threads=2))
+
+
 def test_interrupts_are_real_and_history_is_whole(tmp_path):
     options = options_of("anisotropic", "blocks")
     zoo.minimize(in_python, BOUNDS, out=tmp_path / "whole", **options)

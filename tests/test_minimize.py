@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,17 +58,90 @@ def test_the_objective_may_write_on_its_argument():
     assert zoo.minimize(greedy, BOUNDS, **QUICK).fun == zoo.minimize(sphere, BOUNDS, **QUICK).fun
 
 
-def test_compiled_objectives_of_other_return_types():
+def test_compiled_objectives_of_other_signatures():
     @njit
     def whole(x):
         return int(np.sum(np.abs(x)) * 100)
 
+    @njit("float64(float64[:])")
+    def eager(x):
+        return np.sum(x * x)
+
     assert zoo.minimize(whole, BOUNDS, **QUICK).fun >= 0
+    assert whole(np.ones(3)) == 300  # compiled for its own return type now
+    assert zoo.minimize(whole, BOUNDS, **QUICK).fun >= 0
+    assert zoo.minimize(eager, BOUNDS, **QUICK).fun < 0.1
+
+
+def test_compiled_objectives_may_write_on_their_argument():
+    @njit
+    def greedy(x):
+        x -= 1.0
+        return np.sum(x * x)
+
+    result = zoo.minimize(greedy, BOUNDS, steps=300)
+    np.testing.assert_allclose(result.x, 1.0, atol=1e-2)
+
+
+def test_batched_failures_name_the_point_and_spare_the_others():
+    def picky(x):
+        if np.any(x[:, 0] < 0):
+            raise ValueError("negative")
+        return (x**2).sum(axis=1)
+
+    with pytest.raises(zoo.ObjectiveError) as error:
+        zoo.minimize(picky, BOUNDS, batched=True, **QUICK)
+    assert error.value.point[0] < 0
+    result = zoo.minimize(picky, BOUNDS, batched=True, on_error="penalize", **QUICK)
+    one = zoo.minimize(lambda x: picky(x[None])[0], BOUNDS, on_error="penalize", **QUICK)
+    assert result.failures == one.failures
+    assert result.fun == one.fun
+
+
+def test_batched_objectives_get_all_points_of_a_step():
+    sizes = []
+
+    def slow(x):
+        sizes.append(len(x))
+        time.sleep(0.02)
+        return (x**2).sum(axis=1)
+
+    zoo.minimize(slow, BOUNDS, batched=True, steps=3, particles=20)
+    assert sizes == [20, 20, 20, 20, 1]
+
+
+def test_a_problem_of_ones_own():
+    problem = zoo.Problem(sphere, [-1, -1], [1.0, 2.0])
+    assert zoo.minimize(problem, **QUICK).fun < 0.1
+    with pytest.raises(zoo.InputError, match="carries its bounds"):
+        zoo.minimize(problem, BOUNDS)
+    with pytest.raises(zoo.InputError, match="callable"):
+        zoo.Problem(3, [0.0], [1.0])
+
+
+def test_resume_refuses_another_problem(tmp_path):
+    zoo.minimize(sphere, BOUNDS, out=tmp_path / "run", **QUICK)
+    (tmp_path / "run" / "result.json").unlink()
+    for other in ([(-3.0, 3.0)] * 3, [(-2.0, 2.0)] * 2):
+        with pytest.raises(zoo.InputError, match="bounds"):
+            zoo.resume(tmp_path / "run", sphere, other)
+
+
+def test_warnings_and_success():
+    with pytest.warns(RuntimeWarning, match=r"1\.56"):
+        assert not zoo.minimize(sphere, BOUNDS, sigma=20.0, steps=3).success
+    assert zoo.minimize(sphere, BOUNDS).success
+    optimizer = zoo.Optimizer(BOUNDS)
+    x = optimizer.ask()
+    optimizer.tell(x, (x**2).sum(axis=1))
+    assert optimizer.result().status == "running"
+    assert not optimizer.result().success
 
 
 def test_start_point():
     result = zoo.minimize(sphere, BOUNDS, x0=[1.0, 1.0, 1.0], init_std=1e-3, steps=0, particles=50)
     assert np.abs(result.particles - 1.0).max() < 0.01
+    np.testing.assert_array_equal(result.particles[0, 0], 1.0)
 
 
 def test_callback_stops():
@@ -106,6 +180,10 @@ def test_callback_stops():
         ({"threads": 0}, "threads"),
         ({"x0": [1.0]}, "x0 must be 3"),
         ({"x0": [1.0, np.nan, 0.0]}, "finite"),
+        ({"x0": [1.0, 5.0, 0.0]}, "within the bounds"),
+        ({"dynamics": "polarized", "memory": True}, "no batches, memory or gate"),
+        ({"dynamics": "hopping", "noise": "isotropic"}, "its own noise"),
+        ({"noise": "covariance", "truncation": 1.0}, "truncation"),
         ({"on_error": "ignore"}, "raise | penalize"),
         ({"fun": 3}, "callable"),
         ({"dynamics": "sampling", "alpha_schedule": "ess"}, "constant alpha"),

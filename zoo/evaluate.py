@@ -16,9 +16,10 @@ class Target(NamedTuple):
     shift: Any  # (d,) or (0,)
     rotation: Any  # (d, d), or (0, 0) for none
     anchor: Any  # (d,)
+    pure: Any  # whether it is known not to write on its argument
 
 
-NO_TARGET = Target(0, np.empty(0), np.empty((0, 0)), np.empty(0))
+NO_TARGET = Target(0, np.empty(0), np.empty((0, 0)), np.empty(0), True)
 
 
 @kernel
@@ -31,8 +32,13 @@ def evaluate(target, flat, start, d, dp, count, values, at, z):
     rotated = len(target.rotation) > 0
     for i in range(count):
         offset = (start + i) * dp
-        if not transformed:
+        if not transformed and target.pure:
             values[at + i] = call_objective(target.address, flat, offset, d)
+            continue
+        if not transformed:
+            for j in range(d):
+                z[j] = flat[offset + j]
+            values[at + i] = call_objective(target.address, z, 0, d)
             continue
         for j in range(d):
             z[j] = target.anchor[j]

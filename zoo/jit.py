@@ -7,6 +7,7 @@ served from the disk cache ever after, and costs no Python per call to dispatch.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -62,32 +63,41 @@ def address(dispatcher: Any) -> int:
 
     try:
         compiled = dispatcher.get_compile_result(SCALAR_OBJECTIVE)
+        if compiled.signature.return_type == types.float64:
+            return _entry(compiled)
+    except NumbaError:  # another return type, or compiled for one signature that is not ours
+        pass
+    try:
+        return _entry(_returning_float(dispatcher).get_compile_result(SCALAR_OBJECTIVE))
     except NumbaError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        reasons = [line for line in lines if line and not line.startswith("Failed in")]
+        noise = ("Failed in", "During:", "File ", "- Resolution", "Overload", "Rejected", ">>>")
+        reasons = [line for line in lines if line and not line.startswith(noise)]
         raise TypeError(
-            "the jitted objective does not compile for a 1-D float64 array: "
+            "the jitted objective does not compile to float(x), x a 1-D float64 array: "
             + (reasons[0] if reasons else "no reason given")
         ) from error
-    returned = compiled.signature.return_type
-    if returned != types.float64:
-        if not isinstance(returned, types.Integer | types.Float | types.Boolean):
-            raise TypeError(f"the jitted objective must return a float, it returns {returned}")
-        return address(_returning_float(dispatcher))
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
-_wrappers: dict[Any, Any] = {}  # keeps the wrappers of non-float objectives alive
+def _entry(compiled: Any) -> int:
+    """Machine address of compiled code, by Numba's own calling convention."""
+    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return address
+
+
+_wrappers: dict[Any, Any] = {}  # kept alive, for their addresses are in use
+_wrapping = threading.Lock()
 
 
 def _returning_float(dispatcher: Any) -> Any:
-    if dispatcher not in _wrappers:
+    with _wrapping:
+        if dispatcher not in _wrappers:
 
-        def objective(x):
-            return float(dispatcher(x))
+            def objective(x):
+                return float(dispatcher(x))
 
-        _wrappers[dispatcher] = njit(nogil=True)(objective)
-    return _wrappers[dispatcher]
+            _wrappers[dispatcher] = njit(nogil=True)(objective)
+        return _wrappers[dispatcher]
 
 
 @intrinsic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -33,7 +34,8 @@ def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
     given = {k: v for k, v in options.items() if k in names}
     config = build(entry.config_class(), {k: v for k, v in options.items() if k not in names})
     budget = build(Budget, given)
-    if budget.steps is None and "steps" not in given and budget.evaluations is None:
+    unlimited = budget.steps is None and budget.evaluations is None and budget.seconds is None
+    if unlimited and "steps" not in given:
         budget = replace(budget, **entry.budget)
     return config, budget
 
@@ -71,6 +73,8 @@ def start_point(x0: Any, problem: Problem) -> Array | None:
         raise InputError(f"x0 must be {problem.dimension} numbers") from None
     if point.shape != (problem.dimension,) or not np.all(np.isfinite(point)):
         raise InputError(f"x0 must be {problem.dimension} finite numbers, got {x0!r}")
+    if np.any(point < problem.lower) or np.any(point > problem.upper):
+        raise InputError(f"x0 must lie within the bounds, got {x0!r}")
     return point
 
 
@@ -105,7 +109,7 @@ def minimize(
     seed : int
         The run is a function of the arguments and this, whatever the number of threads.
     x0 : (d,) array, optional
-        Middle of a normal start.
+        A first guess: one particle starts there, the others normally about it.
     args : sequence
         Further arguments of ``fun``.
     batched : bool
@@ -149,11 +153,14 @@ def minimize(
     problem = as_problem(fun, bounds, batched=batched, on_error=on_error, args=args)
     config, budget = split_options(method, options)
     start = start_point(x0, problem)
+    for warning in config.warnings(problem.dimension):
+        warnings.warn(warning, RuntimeWarning, stacklevel=2)
     folder = None
     if out is not None:
         methods.get(method).method_class()(problem, config, budget, as_seed(seed), start)  # checks
         folder = RunFolder(out)
         described = {"objective": None, "name": problem.name, "x0": start}
+        described |= {"lower": problem.lower, "upper": problem.upper}
         folder.create(describe(method, described, config, budget, as_seed(seed)))
     return launch(
         problem,
@@ -228,6 +235,12 @@ def resume(
         problem = load(build(ProblemConfig, described))
     else:
         raise InputError(f"{folder.path} was started from Python: resume needs its function")
+    for name in ("lower", "upper"):
+        if name in described and not np.array_equal(described[name], getattr(problem, name)):
+            raise InputError(
+                f"the run in {folder.path} has {name} bounds {described[name]}, "
+                f"not {getattr(problem, name).tolist()}"
+            )
     snapshot = folder.snapshot()
     folder.rewind(snapshot.rows if snapshot else 0)
     return launch(
@@ -325,6 +338,8 @@ def as_problem(
 ) -> Problem:
     """Problem from a function and bounds; a Problem is passed through."""
     if isinstance(fun, Problem):
+        if bounds is not None or batched or args:
+            raise InputError("a Problem carries its bounds and its objective: give no others")
         return fun
     if bounds is None:
         raise InputError("bounds are needed: one (lower, upper) pair a coordinate")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numbers
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from zoo.errors import InputError, Interrupted, ObjectiveError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+
+_COUNTING = threading.Lock()  # of failures, by several threads
 
 ON_ERROR = ("raise", "penalize")
 
@@ -107,7 +110,10 @@ class PythonObjective:
                 )
             return returned.reshape(len(x)).astype(np.float64)
         except Exception as error:
-            return np.full(len(x), self._failed(error, x[0]))
+            if len(x) == 1:
+                return np.array([self._failed(error, x[0])])
+            # One by one, to find which point it was.
+            return np.concatenate([self._evaluate_batch(x[i : i + 1]) for i in range(len(x))])
 
     def _failed(self, error: Exception, point: Array) -> float:
         wrong_kind = isinstance(error, TypeError) and str(error).startswith("returned ")
@@ -144,7 +150,8 @@ class CompiledObjective:
         from zoo.jit import address
 
         try:
-            return Target(address(self.dispatcher), self.shift, self.rotation, self.anchor)
+            pure = self.dispatcher.py_func.__module__ == "zoo.objectives.functions"
+            return Target(address(self.dispatcher), self.shift, self.rotation, self.anchor, pure)
         except TypeError as error:
             raise InputError(str(error)) from error
 
@@ -176,7 +183,8 @@ class CompiledObjective:
                         f"at x = {show_point(x[i])}",
                         x[i],
                     ) from error
-                self.failures[type(error).__name__] += 1
+                with _COUNTING:
+                    self.failures[type(error).__name__] += 1
                 values[i] = np.nan
         return values
 
@@ -195,6 +203,11 @@ class Problem:
         Known lowest value.
     minimizer : (d,) float64 or None
         Known point of it.
+
+    Raises
+    ------
+    InputError
+        If the objective is not callable, or the bounds cannot be used.
     """
 
     objective: Objective
@@ -204,10 +217,23 @@ class Problem:
     minimum: float | None = None
     minimizer: Array | None = None
 
+    def __post_init__(self) -> None:
+        lower, upper = as_bounds(Box(self.lower, self.upper))
+        object.__setattr__(self, "objective", as_objective(self.objective))
+        object.__setattr__(self, "lower", lower)
+        object.__setattr__(self, "upper", upper)
+
     @property
     def dimension(self) -> int:
         """Number of coordinates d."""
         return len(self.lower)
+
+
+class Box(NamedTuple):
+    """Bounds in the form of ``scipy.optimize.Bounds``."""
+
+    lb: Any
+    ub: Any
 
 
 def as_bounds(bounds: Any, dimension: int | None = None) -> tuple[Array, Array]:
@@ -219,9 +245,12 @@ def as_bounds(bounds: Any, dimension: int | None = None) -> tuple[Array, Array]:
         If they are upside down, infinite or not of one dimension.
     """
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        lower, upper = np.broadcast_arrays(
-            np.asarray(bounds.lb, np.float64), np.asarray(bounds.ub, np.float64)
-        )
+        try:
+            lower, upper = np.broadcast_arrays(
+                np.asarray(bounds.lb, np.float64), np.asarray(bounds.ub, np.float64)
+            )
+        except (TypeError, ValueError):
+            raise InputError(f"bounds must be pairs of numbers, got {bounds!r}") from None
         pairs = np.stack([np.atleast_1d(lower), np.atleast_1d(upper)], axis=1)
     else:
         try:

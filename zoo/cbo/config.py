@@ -62,7 +62,8 @@ class CBOConfig:
     alpha_schedule: str | None = option(
         None,
         "constant; multiply: by alpha-factor each step; ess: alpha such that the effective "
-        "number of weighted particles is ess times N, whatever the scale of f. By default "
+        "number of weighted particles is ess times N, whatever the scale of f (solved on the "
+        "energies of a step, used in the next). By default "
         "multiply, with covariance noise ess, for sampling constant.",
         choices=SCHEDULES,
     )
@@ -87,7 +88,8 @@ class CBOConfig:
     )
     gate: str = option(
         "none",
-        "Drift only particles that are worse than the consensus (one evaluation more a step): "
+        "Drift only particles that are worse than the consensus (one evaluation more a step and "
+        "shard): "
         "heaviside, or smooth = (1 + tanh((f(x) - f(c))/gate-eps))/2.",
         choices=GATES,
     )
@@ -105,8 +107,8 @@ class CBOConfig:
     sigma_memory: float = option(0.0, "Noise about the personal best.", least=0)
     kick_sigma: float = option(
         0.0,
-        "Independent noise kick-sigma sqrt(dt), in widths of the start box, added to all "
-        "particles once they have collapsed or stagnated; 0: never.",
+        "Independent noise kick-sigma sqrt(dt), in widths of the bounds, added to the particles "
+        "that move once they have collapsed or stagnated; 0: never.",
         least=0,
     )
     kick_spread: float = option(
@@ -129,7 +131,8 @@ class CBOConfig:
     )
     init: str = option(
         "uniform",
-        "First positions: uniform in the start box, or normal about its middle.",
+        "First positions: uniform in the start box, or normal about its middle (also with "
+        "init-mean or init-std given).",
         choices=("uniform", "normal"),
     )
     init_lower: float | None = option(None, "Start box, if not the bounds.")
@@ -161,10 +164,18 @@ class CBOConfig:
             raise InputError(f"memory does not go with dynamics {self.dynamics!r}")
         if self.dynamics in ("hopping", "sampling") and self.gate != "none":
             raise InputError(f"a drift gate does not go with dynamics {self.dynamics!r}")
-        if self.dynamics == "polarized" and (self.batch or self.noise == "covariance"):
+        if self.dynamics == "polarized" and (
+            self.batch or self.noise == "covariance" or self.memory or self.gate != "none"
+        ):
             raise InputError(
-                "polarized dynamics take noise isotropic or anisotropic, and no batches"
+                "polarized dynamics take noise isotropic or anisotropic, and no batches, memory "
+                "or gate"
             )
+        if self.dynamics in ("hopping", "sampling") and self.noise != "anisotropic":
+            raise InputError(f"dynamics {self.dynamics!r} has its own noise, got {self.noise!r}")
+        cut = self.dynamics in ("hopping", "sampling") or self.noise == "covariance"
+        if cut and self.truncation < math.inf:
+            raise InputError("truncation goes with noise anisotropic or isotropic of a drift")
         if (self.init_lower is None) != (self.init_upper is None):
             raise InputError("init_lower and init_upper are given together or not at all")
         if (
@@ -202,13 +213,13 @@ class CBOConfig:
             filled["covariance_about"] = "new"
         return replace(self, **filled)
 
-    def warnings(self, dimension: int, width: float = 10.0) -> list[str]:
+    def warnings(self, dimension: int) -> list[str]:
         """Say where the chosen lambda, sigma, dt cannot contract the particles.
 
         Component-wise noise contracts almost surely for s = sigma sqrt(dt) < 1.56; isotropic noise
         in mean square for sigma < sqrt(2 lam / d).
         """
-        config = self.resolved(dimension, width)
+        config = self.resolved(dimension, 1.0)
         assert config.sigma is not None
         assert config.dt is not None
         if self.noise == "covariance":

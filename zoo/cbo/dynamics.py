@@ -23,9 +23,14 @@ UNGATED, HEAVISIDE, SMOOTH = range(3)
 
 @kernel
 def drift_gate(gate, epsilon, energy, at_consensus):
-    """Factor of the drift: H(E(x) - E(c)), or its smooth form (PTTM 2017, eq. 1.1)."""
+    """Factor of the drift: H(E(x) - E(c)), or its smooth form (PTTM 2017, eq. 1.1).
+
+    Nobody drifts to a consensus point whose own energy is not finite.
+    """
     if gate == UNGATED:
         return 1.0
+    if at_consensus == np.inf:
+        return 0.0
     if gate == HEAVISIDE:
         return 1.0 if energy >= at_consensus else 0.0
     return 0.5 * (1.0 + math.tanh((energy - at_consensus) / epsilon))

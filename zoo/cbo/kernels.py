@@ -244,10 +244,13 @@ def _scatter_tile(plan, seed, stream, first, state, run, work, a, rows):
         streams.uniforms(*draw, work.lane_row, work.lane_block, work.xi)
     for i in range(rows):
         for j in range(dp):
-            v = plan.origin[j] + plan.extent[j] * work.xi[i * dp + j]
+            spread = 0.0 if p.guess and first + a + i == 0 else plan.extent[j]
+            v = plan.origin[j] + spread * work.xi[i * dp + j]
             if p.boundary != dy.UNBOUNDED:
                 v = min(max(v, plan.lower[j]), plan.upper[j])
             run.x[a + i, j] = v
+            if p.memory:
+                run.y[a + i, j] = v
         run.energy[a + i] = np.inf
         if p.memory:
             run.y_energy[a + i] = np.inf
@@ -386,6 +389,17 @@ def _observe_tile(p, state, head, run, work, slot, a, rows, gathered):
     )
 
 
+@kernel
+def _observe_consensus(state, head, run):
+    """Take note of the gate's evaluation of the consensus point."""
+    if not abs(state.at_consensus) < np.inf:
+        state.at_consensus = np.inf
+        head.nonfinite += 1
+    elif state.at_consensus < head.best:
+        head.best = state.at_consensus
+        run.found[:] = run.c
+
+
 @inlined
 def _begin_move(p, state, run, work, measuring):
     """Lay out what a move needs over a tile."""
@@ -455,6 +469,8 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                     state.at_consensus = work.weight[0]
                 if doing & MOVING:
                     head.evaluations = 1
+                    if phase == st.MOVE:
+                        _observe_consensus(state, head, run)
 
             # One pass where those who move are those who are evaluated, tile by tile; with batches
             # one over those who move, and one over those who are evaluated.

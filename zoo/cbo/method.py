@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,7 @@ _TILE = 8192
 _BLOCK = 100_000
 
 _STATUS = {
+    st.RUNNING: ("running", "the run goes on"),
     st.TARGET: ("target", "the target value was reached"),
     st.CONVERGED: ("converged", "the particles have converged"),
     st.STAGNATED: ("stagnated", "no better value for patience steps"),
@@ -86,7 +88,10 @@ class CBO:
             self._blocks = [range(n)]
         else:
             self._run_ranges = [range(1)]
-            self._blocks = _pieces(n, min(wanted, n))
+            wanted = min(wanted, n)
+            while config.batch and not config.shards and config.batch % wanted:
+                wanted -= 1
+            self._blocks = _pieces(n, wanted)
         self.shards = max(len(self._run_ranges), len(self._blocks))
         self.whole = len(self._blocks) == 1
         self._plan = self._make_plan(budget, x0)
@@ -123,6 +128,10 @@ class CBO:
                 f"got {config.batch}"
             )
         sampling = config.dynamics == "sampling"
+        steps = budget.steps or 20_000
+        if budget.evaluations is not None:
+            steps = min(steps, budget.evaluations // (config.batch or n))
+        placed = config.init_mean is not None or config.init_std is not None
         values = {
             "dimension": d,
             "particles": n,
@@ -136,7 +145,8 @@ class CBO:
             "move_all": config.batch_moves == "all",
             "kernel_scaled": config.kernel_scaling == "alpha",
             "boundary": cf.BOUNDARIES.index(config.boundary),
-            "init_normal": config.init == "normal" or x0 is not None,
+            "guess": x0 is not None,
+            "init_normal": config.init == "normal" or x0 is not None or placed,
             "about_last": config.covariance_about == "last",
             "spread_tol": 0.0 if sampling else config.spread_tol,
             "steps": budget.steps if budget.steps is not None else np.iinfo(np.int64).max,
@@ -144,7 +154,7 @@ class CBO:
             "target": -np.inf if budget.target is None else budget.target,
             "patience": budget.patience or 0,
             "tile": max(8, _TILE // dp // 8 * 8),
-            "stride": max(1, -(-(budget.steps or 20_000) // _HISTORY)),
+            "stride": max(1, -(-steps // _HISTORY)),
         }
         params = np.zeros(1, st.PARAMS)
         for name in st.PARAMS.names or ():
@@ -325,10 +335,13 @@ class CBO:
         state = {"runs": self._runs, "best_x": self._best_x, "traced": self._traced}
         state |= {"consensus": self._consensus}
         state |= {f"center_{name}": getattr(self._center, name) for name in self._center._fields}
-        return {name: array.copy() for name, array in state.items()}
+        copies = {name: array.copy() for name, array in state.items()}
+        return copies | {"failures": np.array(json.dumps(self.problem.objective.failures))}
 
     def restore(self, state: State) -> None:
         """Take up a state."""
+        self.problem.objective.failures.clear()
+        self.problem.objective.failures.update(json.loads(state["failures"].item()))
         self._runs = state["runs"].copy()
         self._best_x = state["best_x"].copy()
         self._traced = state["traced"].copy()
@@ -350,7 +363,7 @@ class CBO:
             "fun": float(runs[first]["best"]),
             "nfev": int(runs["evaluations"].sum()),
             "nit": int(runs["step"].max()),
-            "success": bool(reached[first]) if math.isfinite(target) else True,
+            "success": bool(reached[first]) if math.isfinite(target) else self._ended(first),
             "status": status,
             "message": message,
             "consensus": self._consensus[first].copy(),
@@ -370,6 +383,13 @@ class CBO:
                 "runs_status": [self._status(run)[0] for run in runs],
             }
         return result | self._particles()
+
+    def _ended(self, r: int) -> bool:
+        """Whether a run came to its own end, not that of a budget; some dynamics have none."""
+        status = int(self._runs[r]["status"])
+        own = (st.TARGET, st.CONVERGED, st.STAGNATED)
+        endless = self.config.dynamics != "cbo" and status in (st.STEPS, st.EVALUATIONS)
+        return status in own or endless
 
     def _status(self, run: Any) -> tuple[str, str]:
         if run["status"] == st.STOPPED and self._reason == "seconds":

@@ -9,7 +9,6 @@ import numpy as np
 
 from zoo.cbo import kernels
 from zoo.cbo import state as st
-from zoo.errors import ObjectiveError
 from zoo.evaluate import NO_TARGET
 from zoo.problem import CompiledObjective
 from zoo.runtime.evaluation import Evaluator
@@ -67,7 +66,7 @@ class CBOShard:
         self.evaluator = evaluator
         self.d = d
         self._covariance = dp if int(p["noise"]) == 2 else 0
-        self._shared = n if int(p["dynamics"]) == 2 and self.whole else 0
+        self._shared = int(p["particles"]) if int(p["dynamics"]) == 2 else 0
         self._target: Any = None
         mine = n if p["memory"] else 0
         rows = 3 if p["batch"] else 1
@@ -161,11 +160,9 @@ class CBOShard:
         objective = self.evaluator.objective
         if not isinstance(objective, CompiledObjective) or objective.on_error == "penalize":
             return False
-        if self.evaluator.seconds_each == 0.0:
+        if self._target is None:
             self._target = objective.target()
-            middle = 0.5 * (self.plan.lower + self.plan.upper)[None, : self.d]
-            self.evaluator(np.repeat(middle, 2, axis=0))  # times it; no part of the run
-        return self.evaluator.seconds_each < _CHEAP
+        return 0.0 < self.evaluator.seconds_each < _CHEAP  # as the first superstep timed it
 
     def _compiled(self, steps: int) -> None:
         doing = kernels.MOVING | kernels.EVALUATING | kernels.OBSERVING
@@ -182,7 +179,7 @@ class CBOShard:
                 [self.population.x.reshape(-1, len(self.plan.lower)), self.center.c]
             )
             self.evaluator.objective.evaluate(np.ascontiguousarray(points[:, : self.d]))
-            raise ObjectiveError(f"the objective raised {type(error).__name__}: {error}") from error
+            raise error  # not the objective's
 
     def _supersteps(self, target: Any, trace: st.Trace, steps: int, doing: int) -> None:
         kernels.supersteps(
@@ -209,7 +206,8 @@ class CBOShard:
                 stop_runs(self.population.runs)
             return
         self.population.runs[...] = message.runs
-        self.center = message.center
+        for mine, theirs in zip(self.center, message.center, strict=True):
+            mine[...] = theirs
 
     def _report(self, trace: st.Trace | None = None) -> Report:
         pop, p = self.population, self.plan.params[0]

@@ -45,6 +45,7 @@ PARAMS = np.dtype(
         ("kernel_scaled", np.int64),
         ("boundary", np.int64),
         ("init_normal", np.int64),
+        ("guess", np.int64),  # whether particle 0 starts at the origin of the first positions
         ("spread_tol", np.float64),
         ("steps", np.int64),
         ("max_evaluations", np.int64),

@@ -34,6 +34,10 @@ class Evaluator:
 
     def __call__(self, x: Array) -> Array:
         """Values (n,) at the rows of x (n, d)."""
+        if getattr(self.objective, "batched", False):  # takes all points of a step at once
+            if self.cancelled():
+                raise Interrupted
+            return self.objective.evaluate(x, self.cancelled)
         if self.seconds_each == 0.0 and len(x) > 1:
             first = self._timed(x[:1])  # may include compiling
             return np.concatenate([first, self._timed(x[1:])])

@@ -76,7 +76,7 @@ class ThreadsHost:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or len(os.sched_getaffinity(0))
         self._shards: list[Shard] = []
         self._pool: ThreadPoolExecutor | None = None
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from zoo.errors import Interrupted, ObjectiveError
+from zoo.errors import Interrupted
 from zoo.problem import never
 from zoo.runtime.events import FINISHED, IMPROVED, PROGRESS, SNAPSHOT, STARTED, Event, Listener
 from zoo.runtime.hosts import Host
@@ -64,8 +64,8 @@ def run(
 
     Raises
     ------
-    Interrupted, KeyboardInterrupt, ObjectiveError
-        If interrupted, or the objective fails; with ``snapshots`` the last good state is saved.
+    Interrupted, and whatever the objective or a listener raises
+        With ``snapshots`` the last good state is saved first.
     """
 
     def emit(kind: str, **data: Any) -> None:
@@ -129,7 +129,7 @@ def run(
                     steps //= 2
                 if at + took - told >= _TELLING or method.finished:
                     tell()
-        except (Interrupted, KeyboardInterrupt, ObjectiveError):
+        except BaseException:
             if kept is not None:
                 save(kept)
             raise
