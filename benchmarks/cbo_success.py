@@ -1,9 +1,9 @@
 """Success rates of CBO, each function beside its randomly rotated twin.
 
 Success: every coordinate within 0.25 of the minimizer, for the best particle ("best") and for the
-consensus point ("consensus"). A twin is f(R (x - x*) + x*) with a random rotation R, the same for the
-table. Conventions: Rastrigin 10 d + sum x^2 - 10 cos 2 pi x without 1/d, noise
-sigma sqrt(dt) without sqrt 2.
+consensus point ("consensus"). A twin is f(R (x - x*) + x*) with one random rotation R.
+Conventions: Rastrigin 10 d + sum x^2 - 10 cos 2 pi x without 1/d, noise sigma sqrt(dt) without
+sqrt 2.
 
     python benchmarks/cbo_success.py [--quick] [--out FILE.json]
 """

@@ -24,6 +24,7 @@ def executed(
     folder: str | None = None,
     seconds: float | None = None,
     objective: Any = None,
+    report: Callable[[Any], None],
 ) -> Any:
     """Result of ``work(listeners, cancelled)``.
 
@@ -39,6 +40,8 @@ def executed(
         Budget of seconds, for the time left.
     objective : Objective, optional
         What is evaluated; a command's last complaint is added to a failure.
+    report : callable
+        Called with what a run had found that is interrupted, or fails.
 
     Raises
     ------
@@ -57,6 +60,9 @@ def executed(
         with interrupts() as cancelled, progress_line(progress, cancelled, seconds) as listeners:
             return work([follow, *listeners], cancelled)
     except (Interrupted, KeyboardInterrupt) as error:
+        found = getattr(error, "result", None)
+        if found is not None:
+            report(found)
         kept = "nothing of it was kept (--out RUN keeps a run)"
         if folder is not None:
             kept = f"'zoo resume {folder}' continues it"
@@ -68,6 +74,8 @@ def executed(
             raise Ended(str(error), FAILED) from error
         raise
     except ObjectiveError as error:
+        if error.result is not None:
+            report(error.result)
         complaint = getattr(objective, "last_error", "")
         if complaint:
             raise ObjectiveError(f"{error}; the last failure: {complaint}", error.point) from error

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the run to stop, the second ends the process."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop, the second ends the process."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, hear)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, say
+                before[number] = signal.signal(number, hear)
     try:
         yield lambda: bool(asked)
     finally:

@@ -145,7 +145,7 @@ def _landscape(
     axes.plot(*result["x"], "+", color=_RED, ms=13, mew=2, label="best")
     axes.set_xlabel("$x_0$")
     axes.set_ylabel("$x_1$")
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
 
 
 def _problem(config: ProblemConfig | None) -> Problem | None:

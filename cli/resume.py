@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from cli.options import Output, SectionedCommand, options_from
@@ -29,7 +31,7 @@ def resume_run(
     """Continue the run in a folder."""
     from cli.execution import executed, stdout_for_results
     from cli.stored import known_minimum, problem_config, read_result, read_run
-    from cli.summary import as_json, lines, print_json
+    from cli.summary import printed
     from zoo import optimize
     from zoo.config import build
     from zoo.errors import InputError
@@ -42,9 +44,10 @@ def resume_run(
     stored = read_run(folder)
     config = problem_config(stored)
     result = read_result(folder)
-    if result is not None:
-        minimum = known_minimum(config)
-    else:
+    found: list[Any] = [] if result is None else [result]
+    with printed(found, bool(json), lambda: known_minimum(config)):
+        if result is not None:
+            return
         if config is None:
             raise InputError(
                 f"{run} was started from Python: zoo.resume({run!r}, function, bounds) "
@@ -52,7 +55,6 @@ def resume_run(
             )
         with stdout_for_results():
             problem = load(config)
-            minimum = problem.minimum
             result = executed(
                 lambda listeners, cancelled: optimize.resume(
                     run, problem, threads=threads, listeners=listeners, cancelled=cancelled
@@ -60,11 +62,9 @@ def resume_run(
                 progress=not quiet,
                 folder=run,
                 objective=problem.objective,
+                report=found.append,
             )
-    if json:
-        print_json(as_json(result, minimum))
-    else:
-        print("\n".join(lines(result, minimum)))
+            found.append(result)
 
 
 resume = _command()

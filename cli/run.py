@@ -82,13 +82,14 @@ def _start(
     name: str, problem_config: ProblemConfig, values: dict[str, Any], output: Output
 ) -> None:
     from cli.execution import executed, stdout_for_results
-    from cli.summary import as_json, lines, print_json
+    from cli.summary import printed
     from zoo.optimize import as_seed, describe, launch, split_options
     from zoo.runtime.folder import RunFolder
 
     config, budget = split_options(name, values)
     seed = as_seed(output.seed)
-    with stdout_for_results():
+    found: list[Any] = []
+    with printed(found, output.json, lambda: problem.minimum), stdout_for_results():
         problem = load(problem_config)
         if not output.quiet and hasattr(config, "warnings"):
             for warning in config.warnings(problem.dimension):
@@ -118,8 +119,6 @@ def _start(
             folder=output.out,
             seconds=budget.seconds,
             objective=problem.objective,
+            report=found.append,
         )
-    if output.json:
-        print_json(as_json(result, problem.minimum))
-    else:
-        print("\n".join(lines(result, problem.minimum)))
+        found.append(result)

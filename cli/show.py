@@ -21,7 +21,7 @@ def show(run: str, plot: str | None, json: bool) -> None:
     """Show the run in the folder RUN: its parameters, its result, its last rows of history."""
     from cli.stored import known_minimum, problem_config, read_result, read_run
     from cli.summary import as_json, lines, print_json
-    from zoo.runtime.folder import RunFolder
+    from zoo.runtime.folder import PARTIAL, RunFolder
 
     folder = RunFolder(run)
     stored = read_run(folder)
@@ -45,8 +45,9 @@ def show(run: str, plot: str | None, json: bool) -> None:
         )
         return
     printed = [_state(folder.path, result is not None), *_parameters(stored)]
-    if result is not None:
-        printed += ["", *lines(result, minimum)]
+    found = result or folder.result(PARTIAL)
+    if found is not None:
+        printed += ["", *lines(found, minimum)]
     if rows:
         printed += ["", *_history(rows)]
     print("\n".join(printed))

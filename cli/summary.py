@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,20 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(to_json(content)))
 
 
+@contextlib.contextmanager
+def printed(
+    found: Sequence[Mapping[str, Any]], as_object: bool, minimum: Callable[[], float | None]
+) -> Iterator[None]:
+    """Print the last result found, however the block ends: what a failed run had found too."""
+    try:
+        yield
+    finally:
+        if found and as_object:
+            print_json(as_json(found[-1], minimum()))
+        elif found:
+            print("\n".join(lines(found[-1], minimum())))
+
+
 def number(value: Any) -> str:
     """A number in a few digits; what has none is a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -62,7 +77,7 @@ def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
         rows.append(("minimum", f"{number(float(minimum))}, so the error is {fun - minimum:.3g}"))
     rows.append(("x", show_point(np.asarray(result["x"], np.float64))))
     if result.get("consensus_fun") is not None:
-        rows.append(("consensus", f"{number(result['consensus_fun'])} there"))
+        rows.append(("consensus", f"fun {number(result['consensus_fun'])} at the consensus point"))
     if "runs_fun" in result:
         rows.append(("runs", _runs(np.asarray(result["runs_fun"], np.float64), minimum)))
     if "minima_fun" in result:

@@ -353,7 +353,7 @@ def test_bad_usage_in_a_process():
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("raises", "the objective raised ValueError: no way, at x = ["),
+        ("raises", "the objective raised ValueError: no way ("),
         ("text", "the objective returned str, not a number, at x = ["),
         ("nan", "the objective was never finite"),
         ("exits", "the objective exits (SystemExit: 3)"),
@@ -810,7 +810,7 @@ def inside(option, kind):
         low = -(2**60) if low is None else int(low) + (option.least is None)
         return st.integers(low, 2**60 if option.most is None else int(option.most))
     return st.floats(
-        low, option.most, allow_nan=False,
+        low, option.most, allow_nan=False, allow_infinity=not option.finite and option.most is None,
         exclude_min=low is not None and option.least is None,
     )  # fmt: skip
 
@@ -828,6 +828,8 @@ def outside(option, kind):
         wrong = [st.booleans(), st.text(), st.just(math.nan)]
         if kind is int:
             wrong.append(st.floats().filter(lambda v: not v.is_integer()))
+        elif option.finite:
+            wrong.append(st.just(math.inf))
         if option.least is not None:
             bound = int(option.least) - 1 if kind is int else option.least
             below = {} if kind is int else {"exclude_max": True, "allow_nan": False}

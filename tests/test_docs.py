@@ -79,3 +79,10 @@ def test_a_benchmark_runs():
         env=ENVIRONMENT,
     )
     assert "consensus hopping" in done.stdout
+
+
+def test_installing_over_an_installation_that_has_run(tmp_path):
+    # Compiled code is kept outside the package: files beside it would outlive an uninstall.
+    code = "import zoo; print(zoo.minimize(lambda x: x @ x, [(-1, 1)], steps=2).nfev)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT, cwd=tmp_path)
+    assert not list((ROOT / "zoo").rglob("*.nbi"))

@@ -29,6 +29,7 @@ class Option:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] | None = None
+    finite: bool = True
 
     def accepted(self) -> str:
         """Describe the range in words."""
@@ -92,6 +93,8 @@ def _checked(name: str, value: Any, option: Option, hint: Any) -> Any:
             raise wrong from None
         if math.isnan(value):
             raise wrong
+        if option.finite and math.isinf(value):
+            raise InputError(f"{name} must be finite, got {value:g}")
     elif not isinstance(value, str):
         raise wrong
     if option.choices is not None and value not in option.choices:

@@ -14,11 +14,14 @@ class ObjectiveError(RuntimeError):
     ----------
     point : numpy.ndarray or None
         The point whose evaluation failed.
+    result : scipy.optimize.OptimizeResult or None
+        What the run had found by then.
     """
 
     def __init__(self, message: str, point: object = None) -> None:
         super().__init__(message)
         self.point = point
+        self.result: object = None
 
 
 class RunError(RuntimeError):
@@ -26,4 +29,6 @@ class RunError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop before its end; what it had is kept."""
+    """The run was asked to stop before its end; ``result`` is what it had found."""
+
+    result: object = None

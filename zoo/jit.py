@@ -7,23 +7,62 @@ served from the disk cache ever after, and costs no Python per call to dispatch.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+_config: Any = numba.config  # whose settings Numba makes as it is imported
+
+
+def _cache_folder() -> str:
+    """Where compiled code is kept: a folder named after the sources.
+
+    Numba notices a changed file, and not a changed callee in another file; and its files beside
+    the sources would survive an uninstall. ``NUMBA_CACHE_DIR`` is honoured.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    base = _config.CACHE_DIR or str(Path(home) / "zoo")
+    return str(Path(base) / f"compiled-{digest.hexdigest()[:16]}")
+
+
+_CACHE = _cache_folder()
+
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """``numba.njit`` with the cache in our folder, without moving that of anybody else."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        before, _config.CACHE_DIR = _config.CACHE_DIR, _CACHE
+        try:
+            return njit(cache=True, **options)(function)
+        except (RuntimeError, OSError):  # source that is no file has nowhere to be cached
+            return njit(**options)(function)
+        finally:
+            _config.CACHE_DIR = before
+
+    return decorate
+
+
 # fastmath=False is not the default: without it a callee is compiled with its caller's fastmath.
-_STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
+_STRICT: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 #: Decorator of the engine's kernels. Strict IEEE arithmetic: the same bits however LLVM inlines.
-kernel = njit(**_STRICT)
+kernel = _compiled(**_STRICT)
 
 #: Decorator of the small functions inside vectorized loops: LLVM's own judgement would call them.
-inlined = njit(**_STRICT, forceinline=True)
+inlined = _compiled(**_STRICT, forceinline=True)
 
 #: Signature of a scalar objective: a contiguous point to a number.
 SCALAR_OBJECTIVE = types.float64(types.float64[::1])
@@ -43,10 +82,7 @@ def jit_objective(function: Callable[..., float]) -> Any:
         "error_model": "numpy",
         "fastmath": _OBJECTIVE_FASTMATH,
     }
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # source that is no file (exec, notebooks, stdin) has nowhere to cache
-        return njit(**options)(function)
+    return _compiled(**options)(function)
 
 
 def address(dispatcher: Any) -> int:
@@ -59,17 +95,15 @@ def address(dispatcher: Any) -> int:
     TypeError
         If it does not compile for a 1-D float64 array, or does not return a float.
     """
-    from numba.core.errors import NumbaError
-
     try:
         compiled = dispatcher.get_compile_result(SCALAR_OBJECTIVE)
         if compiled.signature.return_type == types.float64:
             return _entry(compiled)
-    except NumbaError:  # another return type, or compiled for one signature that is not ours
+    except Exception:  # another return type, or compiled for one signature that is not ours
         pass
     try:
         return _entry(_returning_float(dispatcher).get_compile_result(SCALAR_OBJECTIVE))
-    except NumbaError as error:
+    except Exception as error:  # Numba passes on whatever its typing stumbled over
         lines = [line.strip() for line in str(error).splitlines()]
         noise = ("Failed in", "During:", "File ", "- Resolution", "Overload", "Rejected", ">>>")
         reasons = [line for line in lines if line and not line.startswith(noise)]

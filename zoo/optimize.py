@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
@@ -11,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from zoo import methods
-from zoo.config import build
-from zoo.errors import InputError, RunError
+from zoo.config import build, options_of
+from zoo.errors import InputError, Interrupted, ObjectiveError, RunError
 from zoo.problem import Array, Problem, as_bounds, as_objective, never
 from zoo.runtime.budget import Budget
 from zoo.runtime.events import PROGRESS, Event, Listener
-from zoo.runtime.folder import CONFIG, RunFolder, Snapshot
+from zoo.runtime.folder import CONFIG, PARTIAL, RunFolder, Snapshot
 from zoo.runtime.hosts import Host, InlineHost, ThreadsHost
 from zoo.runtime.loop import run
+
+_ARGUMENTS = ("seed", "x0", "args", "batched", "on_error", "threads", "callback", "out", "method")
 
 
 def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
@@ -30,6 +34,12 @@ def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
         For an unknown name, or a value outside its range.
     """
     entry = methods.get(method)
+    known = [*options_of(entry.config_class()), *options_of(Budget)]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, *_ARGUMENTS], 1, 0.5)
+            hint = f": did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+            raise InputError(f"unknown parameter {name!r}{hint}")
     names = {f.name for f in fields(Budget)}
     given = {k: v for k, v in options.items() if k in names}
     config = build(entry.config_class(), {k: v for k, v in options.items() if k not in names})
@@ -120,7 +130,7 @@ def minimize(
         Threads to use; by default all, where they can help.
     callback : callable, optional
         Called with the :class:`zoo.runtime.protocol.Progress` now and then, some 50 times a second
-        at most; True stops the run.
+        at most; True, or StopIteration raised, stops the run.
     listeners : sequence of callables
         Called with each :class:`zoo.runtime.events.Event`.
     out : path, optional
@@ -215,6 +225,7 @@ def resume(
     """
     folder = RunFolder(path)
     stored = folder.config()
+    folder.lock()
     done = folder.result()
     if done is not None:
         return optimize_result(
@@ -306,26 +317,49 @@ def launch(
         driver.restore(snapshot.method)
 
     def call(event: Event) -> None:
-        if event.kind == PROGRESS and callback is not None and callback(event.data["progress"]):
+        if event.kind != PROGRESS or callback is None:
+            return
+        try:
+            if callback(event.data["progress"]):
+                driver.stop("callback")
+        except StopIteration:
             driver.stop("callback")
 
-    elapsed = run(
-        driver,
-        choose_host(problem, threads),
-        seconds=budget.seconds,
-        listeners=[*([folder.listen] if folder else []), call, *listeners],
-        snapshots=folder,
-        resumed=snapshot.shards if snapshot else None,
-        spent=snapshot.seconds if snapshot else 0.0,
-        cancelled=cancelled,
-    )
-    fields = {"method": method, "objective": problem.name, "dim": problem.dimension}
-    fields |= driver.result() | {"seed": seed, "seconds": elapsed}
-    if problem.objective.failures:
-        fields["failures"] = dict(problem.objective.failures)
-    if folder is not None:
-        folder.finish(fields)
-    return optimize_result(fields)
+    started = time.perf_counter()
+    spent = snapshot.seconds if snapshot else 0.0
+
+    def fields(elapsed: float) -> dict[str, Any]:
+        head = {"method": method, "objective": problem.name, "dim": problem.dimension}
+        found = head | driver.result() | {"seed": seed, "seconds": elapsed}
+        failures = dict(problem.objective.failures)
+        return found | {"failures": failures} if failures else found
+
+    try:
+        elapsed = run(
+            driver,
+            choose_host(problem, threads),
+            seconds=budget.seconds,
+            listeners=[*([folder.listen] if folder else []), call, *listeners],
+            snapshots=folder,
+            resumed=snapshot.shards if snapshot else None,
+            spent=spent,
+            cancelled=cancelled,
+        )
+    except (Interrupted, ObjectiveError) as error:
+        if math.isfinite(driver.progress().best):
+            partial = fields(spent + time.perf_counter() - started)
+            error.result = optimize_result(partial)
+            if folder is not None:
+                folder.finish(partial, PARTIAL)
+        raise
+    else:
+        result = fields(elapsed)
+        if folder is not None:
+            folder.finish(result)
+        return optimize_result(result)
+    finally:
+        if folder is not None:
+            folder.unlock()
 
 
 def as_problem(

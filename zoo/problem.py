@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,12 @@ def as_value(returned: Any) -> float:
     raise TypeError(f"returned {type(returned).__name__}{shape}, not a number")
 
 
+def _where(error: BaseException) -> str:
+    """File and line that raised an exception."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
+
+
 @dataclass
 class PythonObjective:
     """A Python callable ``f(x) -> float``, or, batched, ``f(x of (n, d)) -> (n,)``."""
@@ -120,7 +127,9 @@ class PythonObjective:
         if self.on_error == "penalize" and not wrong_kind:
             self.failures[type(error).__name__] += 1
             return float("nan")
-        what = str(error) if wrong_kind else f"raised {type(error).__name__}: {error}"
+        what = (
+            str(error) if wrong_kind else f"raised {type(error).__name__}: {error}{_where(error)}"
+        )
         raise ObjectiveError(f"the objective {what}, at x = {show_point(point)}", point) from error
 
 

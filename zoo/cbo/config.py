@@ -84,7 +84,7 @@ class CBOConfig:
         choices=("last", "new"),
     )
     truncation: float = option(
-        math.inf, "Largest |x - c| that the noise sees (truncated noise).", above=0
+        math.inf, "Largest |x - c| that the noise sees (truncated noise).", above=0, finite=False
     )
     gate: str = option(
         "none",
@@ -117,7 +117,12 @@ class CBOConfig:
     kick_patience: int = option(
         0, "Stagnated: steps without a better value; 0: do not ask.", least=0
     )
-    kappa: float = option(1.0, "Width of the kernel of polarized dynamics.", above=0)
+    kappa: float | None = option(
+        None,
+        "Width of the kernel of polarized dynamics; by default a tenth of the mean width of the "
+        "bounds.",
+        above=0,
+    )
     kernel_scaling: str = option(
         "alpha",
         "Exponent of that kernel times alpha, so that a growing alpha leads each particle to its "
@@ -204,6 +209,7 @@ class CBOConfig:
             "particles": max(100, 80 * dimension) if affine else 100,
             "sigma": sigma,
             "dt": 0.1 if sampling else 5.0 if affine else 0.01,
+            "kappa": width / 10.0,
             "alpha_schedule": "constant" if sampling else "ess" if affine else "multiply",
         }
         filled: dict[str, Any] = {

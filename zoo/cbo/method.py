@@ -408,7 +408,7 @@ class CBO:
         fields: dict[str, Any] = {"particles": x}
         if self.config.dynamics == "polarized":
             points, values = distinct_minima(
-                x.reshape(-1, x.shape[2]), energy.reshape(-1), self.config.kappa
+                x.reshape(-1, x.shape[2]), energy.reshape(-1), self.config.kappa or 0.0
             )
             fields |= {"minima": points, "minima_fun": values}
         return fields

@@ -86,6 +86,7 @@ class CBOShard:
             0.0 if p["init_normal"] else 0.5
         )
         self.sums = st.new_sums(r, dp, self._covariance)
+        self._supersteps(NO_TARGET, self._new_trace(0), 0, 0)  # compiles, or loads
 
     def step(self, message: Message) -> Report:
         """Take up to ``message.steps`` supersteps; see :class:`zoo.runtime.protocol.Shard`."""

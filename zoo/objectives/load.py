@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-import math
 import operator
 import os
 import shlex
@@ -88,8 +87,6 @@ def load(config: ProblemConfig) -> Problem:
         )
     if config.objective is not None and config.command is not None:
         raise InputError("objective and command are both given: one of them is minimized")
-    if config.shift is not None and not math.isfinite(config.shift):
-        raise InputError(f"shift must be finite, got {config.shift:g}")
     if config.objective is None:
         return _command(config)
     if config.timeout is not None:

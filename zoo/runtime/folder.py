@@ -6,6 +6,7 @@ last two snapshots are kept; a damaged one is noticed by its checksum. Plain JSO
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -14,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,12 +24,14 @@ from zoo.runtime.events import PROGRESS, Event
 from zoo.runtime.protocol import State
 
 FORMAT = 1
-CONFIG, HISTORY, SNAPSHOT, PREVIOUS, RESULT = (
+CONFIG, HISTORY, SNAPSHOT, PREVIOUS, RESULT, PARTIAL, LOCK = (
     "config.json",
     "history.jsonl",
     "snapshot.npz",
     "snapshot.previous.npz",
     "result.json",
+    "partial.json",  # what an interrupted or failed run had found
+    ".lock",
 )
 
 
@@ -95,6 +98,7 @@ class RunFolder:
         self.path = Path(path)
         self.interval = interval
         self.rows = 0
+        self._lock: IO[str] | None = None
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Start a run here.
@@ -113,6 +117,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror or error}") from error
+        self.lock()
         self._write_json(CONFIG, {"format": FORMAT, **config})
         _replace(self.path / HISTORY, b"")
 
@@ -232,13 +237,35 @@ class RunFolder:
         except (OSError, UnicodeDecodeError):
             return []
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: Mapping[str, Any], name: str = RESULT) -> None:
         """Write the result."""
-        self._write_json(RESULT, result)
+        self._write_json(name, result)
 
-    def result(self) -> dict[str, Any] | None:
-        """Result of the run; None while it has none."""
-        return self._read_json(RESULT)
+    def result(self, name: str = RESULT) -> dict[str, Any] | None:
+        """Result of the run, or PARTIAL; None while it has none."""
+        return self._read_json(name)
+
+    def lock(self) -> None:
+        """Keep others from running here, until :meth:`unlock` or the end of the process.
+
+        Raises
+        ------
+        RunError
+            If one does already.
+        """
+        try:
+            self._lock = (self.path / LOCK).open("a+")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"the run in {self.path} is being run already") from None
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def unlock(self) -> None:
+        """Let others run here."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         text = json.dumps(to_json(content), indent=1) + "\n"

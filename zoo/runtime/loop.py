@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -72,6 +73,13 @@ def run(
         for listener in listeners:
             listener(Event(kind, data))
 
+    def late() -> bool:
+        return seconds is not None and time.perf_counter() - started >= seconds
+
+    def stopped() -> bool:
+        """Whether evaluations are to be given up: asked to, or late with something in hand."""
+        return cancelled() or (not stopping and late() and method.progress().best < math.inf)
+
     started = time.perf_counter() - spent
     saved = time.perf_counter()
     steps, stopping = 1, False
@@ -100,25 +108,38 @@ def run(
 
     emit(STARTED, shards=method.shards)
     try:
-        host.start(method, cancelled, resumed)
+        host.start(method, stopped, resumed)
+        started += time.perf_counter() - saved  # what was compiled is not counted
         try:
             while not method.finished:
                 if cancelled():
                     kept = current()
                     raise Interrupted
                 now = time.perf_counter()
-                if seconds is not None and now - started >= seconds and not stopping:
+                if late() and not stopping and method.progress().evaluations:
                     stopping = True
                     method.stop("seconds")
                 if snapshots is not None and now - saved >= snapshots.interval:
                     save(current())
                     saved = time.perf_counter()
                 at = time.perf_counter()
-                if snapshots is not None and keeping <= _KEEPING * (at - kept_at):
+                if (snapshots or seconds) and keeping <= _KEEPING * (at - kept_at):
                     kept, kept_at = current(), time.perf_counter()
                     keeping = kept_at - at
                     at = kept_at
-                method.merge(host.step(method.message(steps)))
+                try:
+                    reports = host.step(method.message(steps))
+                except Interrupted:
+                    if stopping or kept is None or not late():
+                        raise
+                    # Late: back to what was kept, and to its end.
+                    host.close()
+                    stopping = True
+                    method.restore(kept[0])
+                    host.start(method, stopped, kept[1])
+                    method.stop("seconds")
+                    continue
+                method.merge(reports)
                 took = time.perf_counter() - at
                 limit = _PACE
                 if seconds is not None:
