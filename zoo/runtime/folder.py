@@ -158,8 +158,11 @@ class RunFolder:
                 np.savez(file, digest=digest, **arrays)  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())
-            if path.exists():
-                path.replace(self.path / PREVIOUS)
+            if path.exists():  # a second name for it first: at no time is there no snapshot
+                older = path.with_name(f".{PREVIOUS}.{os.getpid()}")
+                older.unlink(missing_ok=True)
+                os.link(path, older)
+                older.replace(self.path / PREVIOUS)
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
