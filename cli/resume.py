@@ -30,12 +30,13 @@ def resume_run(
 ) -> None:
     """Continue the run in a folder."""
     from cli.execution import executed, stdout_for_results
+    from cli.failure import say
     from cli.stored import known_minimum, problem_config, read_result, read_run
     from cli.summary import printed
     from zoo import optimize
     from zoo.config import build
     from zoo.errors import InputError
-    from zoo.objectives.load import load
+    from zoo.objectives.load import load, source_digest
     from zoo.runtime.folder import RunFolder
 
     if threads is not None:
@@ -53,6 +54,8 @@ def resume_run(
                 f"{run} was started from Python: zoo.resume({run!r}, function, bounds) "
                 "continues it there"
             )
+        if stored.get("source") not in (None, source_digest(config.objective)):
+            say("warning: the objective's file has changed since the run was started")
         with stdout_for_results():
             problem = load(config)
             result = executed(

@@ -13,7 +13,7 @@ from cli.options import Output, SectionedCommand, SectionedOption, SuggestingGro
 from zoo import methods
 from zoo.config import build, options_of
 from zoo.errors import InputError
-from zoo.objectives.load import ProblemConfig, load, located
+from zoo.objectives.load import ProblemConfig, load, located, source_digest
 from zoo.runtime.budget import Budget
 
 
@@ -102,7 +102,8 @@ def _start(
         folder = None
         if output.out is not None:
             folder = RunFolder(output.out, output.snapshot_every)
-            folder.create(describe(name, asdict(problem_config), config, budget, seed))
+            described = describe(name, asdict(problem_config), config, budget, seed)
+            folder.create(described | {"source": source_digest(problem_config.objective)})
         result = executed(
             lambda listeners, cancelled: launch(
                 problem,

@@ -497,6 +497,27 @@ def test_interrupt_and_resume(here, capsys, monkeypatch, number):
     same_as_reference(capsys, here / "r")
 
 
+def test_resume_says_that_the_objective_has_changed(here, capsys):
+    interrupted(here / "r", *SMALL, "--out", "r")
+    source = here / "mine.py"
+    source.write_text(source.read_text() + "\n# another version\n")
+    assert main(["resume", "r"]) == 0
+    assert "has changed since" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_prints_what_it_had_found(here):
+    process = start("run", "cbo", "--objective", "mine.py:bowl", *SMALL, "--json", DELAY="0.01")
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted at step" in err
+    found = json.loads(out)
+    assert found["status"] == "running"
+    assert not found["success"]
+    assert len(found["x"]) == 3
+
+
 def test_kill_and_resume(here, capsys):
     reference(capsys)
     arguments = [*SMALL, "--out", "r", "--snapshot-every", "0.05"]

@@ -156,6 +156,13 @@ def test_callback_stops():
     assert seen[0].evaluations > 0
 
 
+def test_callback_stops_by_exception():
+    def stop(progress):
+        raise StopIteration
+
+    assert zoo.minimize(sphere, BOUNDS, callback=stop, sigma=13.0, steps=10**9).status == "stopped"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -166,6 +173,8 @@ def test_callback_stops():
         ({"bounds": [(1, 2, 3)]}, "pairs"),
         ({"method": "cob"}, "did you mean 'cbo'"),
         ({"particels": 30}, "did you mean 'particles'"),
+        ({"step": 30}, "did you mean 'steps'"),
+        ({"sigma": np.inf}, "sigma must be finite"),
         ({"particles": -3}, "particles must be >= 1"),
         ({"particles": 2.5}, "whole number"),
         ({"particles": "many"}, "whole number"),

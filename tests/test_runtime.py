@@ -1,6 +1,7 @@
 """Run folders, events and the loop."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import zoo
 from zoo.errors import RunError
 from zoo.runtime import events
-from zoo.runtime.folder import PREVIOUS, SNAPSHOT, RunFolder, to_json
+from zoo.runtime.folder import PARTIAL, PREVIOUS, SNAPSHOT, RunFolder, to_json
 
 BOUNDS = [(-2.0, 2.0)] * 3
 
@@ -116,6 +117,50 @@ def test_a_finished_run_resumes_to_its_result(tmp_path):
     again = zoo.resume(tmp_path / "run", sphere, BOUNDS)
     assert again.fun == first.fun
     np.testing.assert_array_equal(again.x, first.x)
+
+
+def test_one_process_at_a_time(folder):
+    with pytest.raises(RunError, match="run already"):
+        RunFolder(folder.path).lock()
+    folder.unlock()
+    other = RunFolder(folder.path)
+    other.lock()
+    other.unlock()
+
+
+def test_a_deadline_holds_within_a_step():
+    def slow(x):
+        time.sleep(0.02)
+        return sphere(x)
+
+    started = time.perf_counter()
+    result = zoo.minimize(slow, BOUNDS, particles=40, seconds=1.2, steps=1000)
+    assert time.perf_counter() - started < 1.6  # a step takes 0.8
+    assert result.status == "seconds"
+    assert np.isfinite(result.consensus_fun)
+
+
+def test_a_deadline_that_has_passed_still_gives_a_point():
+    result = zoo.minimize(sphere, BOUNDS, seconds=1e-9)
+    assert result.status == "seconds"
+    assert np.isfinite(result.fun)
+
+
+def test_what_a_failing_run_had_found_goes_with_the_error(tmp_path):
+    calls = 0
+
+    def breaks(x):
+        nonlocal calls
+        calls += 1
+        if calls > 200:
+            raise OSError("disk full")
+        return sphere(x)
+
+    with pytest.raises(zoo.ObjectiveError) as error:
+        zoo.minimize(breaks, BOUNDS, particles=10, out=tmp_path / "run")
+    assert error.value.result.status == "running"
+    assert error.value.result.fun == sphere(error.value.result.x)
+    assert RunFolder(tmp_path / "run").result(PARTIAL)["fun"] == error.value.result.fun
 
 
 def test_a_failure_loses_nothing(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import operator
@@ -14,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,17 @@ def located(config: ProblemConfig) -> ProblemConfig:
         if words and os.sep in words[0] and not os.path.isabs(words[0]):
             return replace(config, command=shlex.join([_absolute(words[0]), *words[1:]]))
     return config
+
+
+def source_digest(objective: str | None) -> str | None:
+    """SHA-256 of the file of ``path/file.py:function``; None for other objectives."""
+    path, found, _ = (objective or "").rpartition(":")
+    if not found or not path.endswith(".py"):
+        return None
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def load(config: ProblemConfig) -> Problem:
