@@ -53,14 +53,20 @@ def test_hosts_and_ways_of_evaluating(variant, shape, tmp_path):
     assert_same(inline, interrupted_and_resumed(options, tmp_path))
 
 
-def interrupted_and_resumed(options, path):
-    """Stop within and between supersteps, and go on from the run folder."""
+def a_run(function, options, path):
+    """Arguments of launch, and the run folder."""
     options = dict(options)
     seed = options.pop("seed")
     config, budget = split_options("cbo", options)
-    problem = Problem(as_objective(in_python), *BOUNDS.T)
+    problem = Problem(as_objective(function), *BOUNDS.T)
     folder = RunFolder(path / "run")
     folder.create(describe("cbo", {}, config, budget, seed))
+    return (problem, "cbo", config, budget, seed), folder
+
+
+def interrupted_and_resumed(options, path):
+    """Stop within and between supersteps, and go on from the run folder."""
+    parts, folder = a_run(in_python, options, path)
     calls = 0
 
     def cancelled():
@@ -73,11 +79,7 @@ def interrupted_and_resumed(options, path):
     while True:
         try:
             result = launch(
-                problem,
-                "cbo",
-                config,
-                budget,
-                seed,
+                *parts,
                 folder=folder,
                 snapshot=snapshot,
                 cancelled=cancelled,
@@ -95,11 +97,7 @@ def interrupted_and_resumed(options, path):
 def test_compiled_runs_interrupted_and_resumed(variant, shape, tmp_path):
     options = options_of(variant, shape) | {"steps": 2000}
     whole = zoo.minimize(FUNCTION, BOUNDS, **options)
-    seed = options.pop("seed")
-    config, budget = split_options("cbo", options)
-    problem = Problem(as_objective(FUNCTION), *BOUNDS.T)
-    folder = RunFolder(tmp_path / "run")
-    folder.create(describe("cbo", {}, config, budget, seed))
+    parts, folder = a_run(FUNCTION, options, tmp_path)
     calls = 0
 
     def cancelled():
@@ -108,7 +106,7 @@ def test_compiled_runs_interrupted_and_resumed(variant, shape, tmp_path):
         return calls == 12
 
     with pytest.raises(Interrupted):
-        launch(problem, "cbo", config, budget, seed, folder=folder, cancelled=cancelled)
+        launch(*parts, folder=folder, cancelled=cancelled)
     assert_same(whole, zoo.resume(folder.path, FUNCTION, BOUNDS, threads=2))
 
 

@@ -98,6 +98,11 @@ def test_batched_failures_name_the_point_and_spare_the_others():
     assert result.fun == one.fun
 
 
+def test_a_function_that_is_not_batched_is_refused_as_batched():
+    with pytest.raises(zoo.ObjectiveError, match="for 20 points"):
+        zoo.minimize(lambda x: np.array([np.sum(x)]), BOUNDS, batched=True, **QUICK)
+
+
 def test_batched_objectives_get_all_points_of_a_step():
     sizes = []
 
@@ -125,6 +130,7 @@ def test_resume_refuses_another_problem(tmp_path):
     for other in ([(-3.0, 3.0)] * 3, [(-2.0, 2.0)] * 2):
         with pytest.raises(zoo.InputError, match="bounds"):
             zoo.resume(tmp_path / "run", sphere, other)
+    assert zoo.resume(tmp_path / "run", sphere, BOUNDS).fun < 0.1
 
 
 def test_warnings_and_success():

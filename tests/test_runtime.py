@@ -1,5 +1,6 @@
 """Run folders, events and the loop."""
 
+import itertools
 import json
 import time
 
@@ -16,6 +17,18 @@ BOUNDS = [(-2.0, 2.0)] * 3
 
 def sphere(x):
     return float(x @ x)
+
+
+def breaking():
+    """An objective that fails after 200 evaluations."""
+    calls = itertools.count(1)
+
+    def breaks(x):
+        if next(calls) > 200:
+            raise OSError("disk full")
+        return sphere(x)
+
+    return breaks
 
 
 @pytest.fixture
@@ -147,35 +160,17 @@ def test_a_deadline_that_has_passed_still_gives_a_point():
 
 
 def test_what_a_failing_run_had_found_goes_with_the_error(tmp_path):
-    calls = 0
-
-    def breaks(x):
-        nonlocal calls
-        calls += 1
-        if calls > 200:
-            raise OSError("disk full")
-        return sphere(x)
-
     with pytest.raises(zoo.ObjectiveError) as error:
-        zoo.minimize(breaks, BOUNDS, particles=10, out=tmp_path / "run")
+        zoo.minimize(breaking(), BOUNDS, particles=10, out=tmp_path / "run")
     assert error.value.result.status == "running"
     assert error.value.result.fun == sphere(error.value.result.x)
     assert RunFolder(tmp_path / "run").result(PARTIAL)["fun"] == error.value.result.fun
 
 
 def test_a_failure_loses_nothing(tmp_path):
-    calls = 0
-
-    def breaks(x):
-        nonlocal calls
-        calls += 1
-        if calls > 200:
-            raise OSError("disk full")
-        return sphere(x)
-
     options = {"steps": 60, "particles": 10, "seed": 5}
     with pytest.raises(zoo.ObjectiveError, match="disk full"):
-        zoo.minimize(breaks, BOUNDS, out=tmp_path / "run", **options)
+        zoo.minimize(breaking(), BOUNDS, out=tmp_path / "run", **options)
     mended = zoo.resume(tmp_path / "run", sphere, BOUNDS)
     assert mended.fun == zoo.minimize(sphere, BOUNDS, **options).fun
     (tmp_path / "run" / "result.json").unlink()

@@ -225,7 +225,6 @@ def resume(
     """
     folder = RunFolder(path)
     stored = folder.config()
-    folder.lock()
     done = folder.result()
     if done is not None:
         return optimize_result(
@@ -252,15 +251,21 @@ def resume(
                 f"the run in {folder.path} has {name} bounds {described[name]}, "
                 f"not {getattr(problem, name).tolist()}"
             )
-    snapshot = folder.snapshot()
-    folder.rewind(snapshot.rows if snapshot else 0)
+    x0 = start_point(described.get("x0"), problem)
+    folder.lock()
+    try:
+        snapshot = folder.snapshot()
+        folder.rewind(snapshot.rows if snapshot else 0)
+    except BaseException:
+        folder.unlock()
+        raise
     return launch(
         problem,
         method,
         config,
         budget,
         seed,
-        x0=start_point(described.get("x0"), problem),
+        x0=x0,
         threads=threads,
         callback=callback,
         listeners=listeners,

@@ -76,6 +76,11 @@ def as_value(returned: Any) -> float:
     raise TypeError(f"returned {type(returned).__name__}{shape}, not a number")
 
 
+def _is_wrong_kind(error: BaseException) -> bool:
+    """Whether the objective returned what is no value: a mistake that no policy forgives."""
+    return isinstance(error, TypeError) and str(error).startswith("returned ")
+
+
 def _where(error: BaseException) -> str:
     """File and line that raised an exception."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -117,13 +122,13 @@ class PythonObjective:
                 )
             return returned.reshape(len(x)).astype(np.float64)
         except Exception as error:
-            if len(x) == 1:
+            if len(x) == 1 or _is_wrong_kind(error):
                 return np.array([self._failed(error, x[0])])
             # One by one, to find which point it was.
             return np.concatenate([self._evaluate_batch(x[i : i + 1]) for i in range(len(x))])
 
     def _failed(self, error: Exception, point: Array) -> float:
-        wrong_kind = isinstance(error, TypeError) and str(error).startswith("returned ")
+        wrong_kind = _is_wrong_kind(error)
         if self.on_error == "penalize" and not wrong_kind:
             self.failures[type(error).__name__] += 1
             return float("nan")

@@ -455,7 +455,7 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
             phase = state.phase
             if phase == st.DONE:
                 break
-            weighing = phase == st.SCATTER or phase == st.WEIGH or phase == st.MOVE
+            weighing = phase != st.MEASURE
             moving = doing & MOVING > 0 and (phase == st.SCATTER or phase == st.MOVE)
             evaluating = doing & EVALUATING > 0 and (phase == st.SCATTER or phase == st.MOVE)
             observing = doing & OBSERVING > 0 and weighing
@@ -482,11 +482,13 @@ def supersteps(target, plan, seed, first_run, pop, center, sums, trace, steps, d
                     continue
                 slot, start, stop = 0, 0, n
                 gathered = batches and (look or (phase == st.MOVE and not p.move_all))
-                if gathered:
-                    step = state.step + 1 if look and phase == st.MOVE else state.step
-                    step = 0 if phase != st.MOVE else step
+                if look and batches:
+                    slot, start, stop = evaluated_next(
+                        p, seed, stream, pop.first, state, run.order, run.epochs
+                    )
+                elif gathered:
                     slot, start, stop = turn(
-                        p, seed, stream, pop.first, step, run.order, run.epochs
+                        p, seed, stream, pop.first, state.step, run.order, run.epochs
                     )
                 if move:
                     _begin_move(p, state, run, work, measuring)

@@ -98,17 +98,13 @@ class CBO:
         self._runs = np.zeros(config.runs, st.RUN)
         self._fresh(self._runs)
         dp = len(self._plan.lower)
-        self._covariance = dp if self._params["noise"] == 2 else 0
         self._best_x = np.zeros((config.runs, dp))
         shared = n if config.dynamics == "polarized" and not self.whole else 0
-        self._center = st.new_center(1, dp, self._covariance, shared)
-        self._center.c[0, :d] = self._plan.origin[:d] + self._plan.extent[:d] * (
-            0.0 if self._params["init_normal"] else 0.5
-        )
+        self._center = st.new_center(self._plan, 1, shared)
         self._consensus = np.zeros((config.runs, d))
         self._last: list[Any] = [None] * self.shards
         self._stopping, self._reason = False, ""
-        self._rows: list[dict[str, float]] = []
+        self._rows: list[dict[str, Any]] = []
         self._traced = np.full((config.runs, st.TRACE), np.nan)
 
     @staticmethod
@@ -281,7 +277,7 @@ class CBO:
 
     def _record(self, step: int) -> None:
         best, spread = (column[~np.isnan(column)] for column in self._traced[:, 2:4].T)
-        row = {
+        row: dict[str, Any] = {
             "step": step,
             "evaluations": int(np.nansum(self._traced[:, 1])),
             "best": float(best.min()),
@@ -290,7 +286,7 @@ class CBO:
         }
         if self.config.runs > 1:
             row |= {"median": float(np.median(best)), "worst": float(best.max())}
-        self._rows.append(row)  # type: ignore[arg-type]
+        self._rows.append(row)
 
     @property
     def finished(self) -> bool:
@@ -325,7 +321,7 @@ class CBO:
             of,
         )
 
-    def history(self) -> list[dict[str, float]]:
+    def history(self) -> list[dict[str, Any]]:
         """Rows of the history since the last call."""
         rows, self._rows = self._rows, []
         return rows

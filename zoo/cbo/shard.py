@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.cbo import kernels
 from zoo.cbo import state as st
+from zoo.cbo.dynamics import POLARIZED
 from zoo.evaluate import NO_TARGET
 from zoo.problem import CompiledObjective
 from zoo.runtime.evaluation import Evaluator
@@ -65,8 +66,7 @@ class CBOShard:
         self.leads = particles.start == 0
         self.evaluator = evaluator
         self.d = d
-        self._covariance = dp if int(p["noise"]) == 2 else 0
-        self._shared = int(p["particles"]) if int(p["dynamics"]) == 2 else 0
+        self._polarized = p["dynamics"] == POLARIZED
         self._target: Any = None
         mine = n if p["memory"] else 0
         rows = 3 if p["batch"] else 1
@@ -81,11 +81,8 @@ class CBOShard:
             np.full((r, 2), -1),
             np.zeros((r, dp)),
         )
-        self.center = st.new_center(r, dp, self._covariance, self._shared)
-        self.center.c[:, :d] = plan.origin[:d] + plan.extent[:d] * (
-            0.0 if p["init_normal"] else 0.5
-        )
-        self.sums = st.new_sums(r, dp, self._covariance)
+        self.center = st.new_center(plan, r, int(p["particles"]) if self._polarized else 0)
+        self.sums = st.new_sums(r, dp, self.center.covariance.shape[1])
         self._supersteps(NO_TARGET, self._new_trace(0), 0, 0)  # compiles, or loads
 
     def step(self, message: Message) -> Report:
@@ -229,7 +226,7 @@ class CBOShard:
         if p["ess"] > 0.0 and phase != st.MEASURE:
             rows = kernels.to_evaluate(self.plan, self.seed, self.first_run, pop, 0)
             report["energies"] = (pop.y_energy if p["memory"] else pop.energy)[0, rows]
-        if int(p["dynamics"]) == 2 and phase != st.MEASURE:
+        if self._polarized and phase != st.MEASURE:
             report |= {"x": pop.x[0], "energy": pop.energy[0]}
         if phase == st.MEASURE:
             report["last"] = (pop.x[:, :, : self.d], pop.energy)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.cbo.dynamics import COVARIANCE
+
 # The configuration as kernels read it; see zoo.cbo.config for the meanings.
 PARAMS = np.dtype(
     [
@@ -153,15 +155,23 @@ class Trace(NamedTuple):
     used: Any  # (R,) rows in use
 
 
-def new_center(runs: int, dp: int, covariance: int, shared: int) -> Center:
-    """Room for what each run shares; ``covariance`` dp or 0, ``shared`` particles or 0."""
-    return Center(
+def new_center(plan: Plan, runs: int, shared: int) -> Center:
+    """What each run shares before its first step: the middle of the first positions.
+
+    ``shared`` particles lay themselves open to each other (polarized dynamics), or 0.
+    """
+    p = plan.params[0]
+    dp = len(plan.lower)
+    matrix = dp if p["noise"] == COVARIANCE else 0
+    center = Center(
         np.zeros((runs, dp)),
-        np.zeros((runs, covariance, covariance)),
-        np.zeros((runs, covariance, covariance)),
+        np.zeros((runs, matrix, matrix)),
+        np.zeros((runs, matrix, matrix)),
         np.zeros((runs, dp, shared)),
         np.zeros((runs, shared)),
     )
+    center.c[:] = plan.origin + (0.0 if p["init_normal"] else 0.5) * plan.extent
+    return center
 
 
 def new_sums(parts: int, dp: int, covariance: int) -> Sums:

@@ -120,8 +120,9 @@ def run(
                     stopping = True
                     method.stop("seconds")
                 if snapshots is not None and now - saved >= snapshots.interval:
-                    save(current())
-                    saved = time.perf_counter()
+                    kept = current()
+                    save(kept)
+                    saved = kept_at = time.perf_counter()
                 at = time.perf_counter()
                 if (snapshots or seconds) and keeping <= _KEEPING * (at - kept_at):
                     kept, kept_at = current(), time.perf_counter()

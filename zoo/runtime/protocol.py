@@ -90,7 +90,7 @@ class Method(Protocol):
         """Where the run stands."""
         ...
 
-    def history(self) -> list[dict[str, float]]:
+    def history(self) -> list[dict[str, Any]]:
         """Rows of the run's history since the last call."""
         ...
 
