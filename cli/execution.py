@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cli.failure import FAILED, INTERRUPTED, Ended
+from cli.failure import FAILED, INTERRUPTED, Ended, say, traceback_wanted
 from cli.interrupts import interrupts
 from cli.progress import progress_line
 from zoo.errors import Interrupted, ObjectiveError, RunError
-from zoo.runtime.events import PROGRESS, STARTED, Event, Listener
+from zoo.runtime.events import LOST, NOTE, PROGRESS, STARTED, Event, Listener
 
 Work = Callable[[Sequence[Listener], Callable[[], bool]], Any]
 
@@ -20,7 +20,7 @@ Work = Callable[[Sequence[Listener], Callable[[], bool]], Any]
 def executed(
     work: Work,
     *,
-    progress: bool,
+    quiet: bool,
     folder: str | None = None,
     seconds: float | None = None,
     objective: Any = None,
@@ -32,8 +32,8 @@ def executed(
     ----------
     work : callable
         Starts or continues a run.
-    progress : bool
-        Whether a progress line is wanted.
+    quiet : bool
+        No progress line, and no notes.
     folder : str, optional
         Run folder, if one is written.
     seconds : float, optional
@@ -55,9 +55,13 @@ def executed(
         started = started or event.kind == STARTED
         if event.kind == PROGRESS:
             step = event.data["progress"].step
+        elif event.kind == NOTE and not quiet:
+            say(event.data["text"])
+        elif event.kind == LOST and not quiet:
+            say(f"lost worker {event.data['name']} ({event.data['why']}); going on without it")
 
     try:
-        with interrupts() as cancelled, progress_line(progress, cancelled, seconds) as listeners:
+        with interrupts() as cancelled, progress_line(not quiet, cancelled, seconds) as listeners:
             return work([follow, *listeners], cancelled)
     except (Interrupted, KeyboardInterrupt) as error:
         found = getattr(error, "result", None)
@@ -98,3 +102,28 @@ def stdout_for_results() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+@contextlib.contextmanager
+def ray_unheard(wanted: bool) -> Iterator[None]:
+    """Keep what Ray's compiled parts write to file descriptor 2 off the terminal."""
+    if not wanted or traceback_wanted():
+        yield
+        return
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    before = sys.stderr
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with open(kept, "w", buffering=1, closefd=False) as sys.stderr:
+            yield
+    finally:
+        sys.stderr = before
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

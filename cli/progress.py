@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from zoo.runtime.events import PROGRESS, STARTED, Event, Listener
+from zoo.runtime.events import JOINED, LOST, PROGRESS, STARTED, Event, Listener
 
 
 class ProgressLine:
@@ -20,12 +20,17 @@ class ProgressLine:
         self._seconds = seconds
         self._latest: Any = None
         self._elapsed = 0.0
+        self._workers: set[int] = set()
         self._first: tuple[float, int, float] | None = None  # clock, evaluations, done
 
     def listen(self, event: Event) -> None:
         """Take in an event."""
         if event.kind == STARTED:
             self._first = None
+        if event.kind in (JOINED, LOST):
+            (self._workers.add if event.kind == JOINED else self._workers.discard)(
+                event.data["worker"]
+            )
         if event.kind != PROGRESS:
             return
         self._latest, self._elapsed = event.data["progress"], event.data["seconds"]
@@ -44,6 +49,8 @@ class ProgressLine:
         if not math.isnan(now.spread):
             parts.append(f"spread {now.spread:.2e}")
         parts += self._rates()
+        if self._workers:
+            parts.append(f"{len(self._workers)} worker{'s' * (len(self._workers) > 1)}")
         if self._cancelled():
             parts.append("stopping after this step (Ctrl-C again: at once)")
         return "  ".join(parts)

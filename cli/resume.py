@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from cli.options import Output, SectionedCommand, options_from
+from zoo.config import build
+from zoo.runtime.distributed.placement import Placement
 
 _OPTIONS = ("threads", "json", "quiet")
 
@@ -18,7 +20,11 @@ def _command() -> click.Command:
     return SectionedCommand(
         "resume",
         callback=resume_run,
-        params=[click.Argument(["run"], metavar="RUN"), *options],
+        params=[
+            click.Argument(["run"], metavar="RUN"),
+            *options,
+            *options_from(Placement, "Workers"),
+        ],
         help="Continue the interrupted run in the folder RUN, to the very bits that it would "
         "have reached. One that has ended is only reported.",
         short_help="Continue an interrupted run.",
@@ -26,21 +32,26 @@ def _command() -> click.Command:
 
 
 def resume_run(
-    run: str, threads: int | None = None, json: bool | None = None, quiet: bool | None = None
+    run: str,
+    threads: int | None = None,
+    json: bool | None = None,
+    quiet: bool | None = None,
+    **given: Any,
 ) -> None:
     """Continue the run in a folder."""
-    from cli.execution import executed, stdout_for_results
+    from cli.execution import executed, ray_unheard, stdout_for_results
     from cli.failure import say
     from cli.stored import known_minimum, problem_config, read_result, read_run
     from cli.summary import printed
     from zoo import optimize
-    from zoo.config import build
     from zoo.errors import InputError
     from zoo.objectives.load import load, source_digest
     from zoo.runtime.folder import RunFolder
 
     if threads is not None:
         build(Output, {"threads": threads})
+    placed = {name: value for name, value in given.items() if value is not None}
+    build(Placement, placed).check()
     folder = RunFolder(run)
     stored = read_run(folder)
     config = problem_config(stored)
@@ -56,13 +67,18 @@ def resume_run(
             )
         if stored.get("source") not in (None, source_digest(config.objective)):
             say("warning: the objective's file has changed since the run was started")
-        with stdout_for_results():
+        with stdout_for_results(), ray_unheard("workers" in placed):
             problem = load(config)
             result = executed(
                 lambda listeners, cancelled: optimize.resume(
-                    run, problem, threads=threads, listeners=listeners, cancelled=cancelled
+                    run,
+                    problem,
+                    threads=threads,
+                    listeners=listeners,
+                    cancelled=cancelled,
+                    **placed,
                 ),
-                progress=not quiet,
+                quiet=bool(quiet),
                 folder=run,
                 objective=problem.objective,
                 report=found.append,

@@ -15,6 +15,7 @@ from zoo.config import build, options_of
 from zoo.errors import InputError
 from zoo.objectives.load import ProblemConfig, load, located, source_digest
 from zoo.runtime.budget import Budget
+from zoo.runtime.distributed.placement import Placement
 
 
 class _Methods(SuggestingGroup):
@@ -52,6 +53,7 @@ def _command(name: str) -> click.Command:
             *options_from(ProblemConfig, "Problem"),
             *options_from(Budget, "Budget (the first limit reached ends the run)", entry.budget),
             *options_from(entry.config_class(), "Method"),
+            *options_from(Placement, "Workers"),
             *options_from(Output, "Output"),
             config_file,
         ],
@@ -63,25 +65,30 @@ def _command(name: str) -> click.Command:
 
 def run_method(name: str, config_file: str | None = None, **given: Any) -> None:
     """Run a method with parameters by name; None is one not given."""
-    parts = (ProblemConfig, Budget, methods.get(name).config_class(), Output)
+    parts = (ProblemConfig, Budget, methods.get(name).config_class(), Placement, Output)
     values = {key: value for key, value in given.items() if value is not None}
     if config_file is not None:
         known = [key for part in parts for key in options_of(part)]
-        tables = ("problem", "budget", "method", name, "output")
+        tables = ("problem", "budget", "method", name, "workers", "output")
         values = read_parameters(config_file, known, tables) | values
 
     def part(config: Any) -> Any:
         names = {f.name for f in fields(config)}
         return build(config, {key: values.pop(key) for key in names & values.keys()})
 
-    output, problem_config = part(Output), located(part(ProblemConfig))
-    _start(name, problem_config, values, output)
+    output, placement = part(Output), part(Placement)
+    placement.check()
+    _start(name, located(part(ProblemConfig)), values, placement, output)
 
 
 def _start(
-    name: str, problem_config: ProblemConfig, values: dict[str, Any], output: Output
+    name: str,
+    problem_config: ProblemConfig,
+    values: dict[str, Any],
+    placement: Placement,
+    output: Output,
 ) -> None:
-    from cli.execution import executed, stdout_for_results
+    from cli.execution import executed, ray_unheard, stdout_for_results
     from cli.summary import printed
     from zoo.optimize import as_seed, describe, launch, split_options
     from zoo.runtime.folder import RunFolder
@@ -104,22 +111,24 @@ def _start(
             folder = RunFolder(output.out, output.snapshot_every)
             described = describe(name, asdict(problem_config), config, budget, seed)
             folder.create(described | {"source": source_digest(problem_config.objective)})
-        result = executed(
-            lambda listeners, cancelled: launch(
-                problem,
-                name,
-                config,
-                budget,
-                seed,
-                threads=output.threads,
-                listeners=listeners,
-                folder=folder,
-                cancelled=cancelled,
-            ),
-            progress=not output.quiet,
-            folder=output.out,
-            seconds=budget.seconds,
-            objective=problem.objective,
-            report=found.append,
-        )
+        with ray_unheard(placement.distributed):
+            result = executed(
+                lambda listeners, cancelled: launch(
+                    problem,
+                    name,
+                    config,
+                    budget,
+                    seed,
+                    threads=output.threads,
+                    placement=placement,
+                    listeners=listeners,
+                    folder=folder,
+                    cancelled=cancelled,
+                ),
+                quiet=output.quiet,
+                folder=output.out,
+                seconds=budget.seconds,
+                objective=problem.objective,
+                report=found.append,
+            )
         found.append(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def show(run: str, plot: str | None, json: bool) -> None:
                 "parameters": stored,
                 "result": None if result is None else as_json(result, minimum),
                 "history": rows,
+                "workers": folder.workers(),
             }
         )
         return
@@ -48,6 +50,9 @@ def show(run: str, plot: str | None, json: bool) -> None:
     found = result or folder.result(PARTIAL)
     if found is not None:
         printed += ["", *lines(found, minimum)]
+    crew = _crew(folder.workers())
+    if crew:
+        printed += ["", *crew]
     if rows:
         printed += ["", *_history(rows)]
     print("\n".join(printed))
@@ -84,6 +89,34 @@ def _parameters(stored: dict[str, Any]) -> list[str]:
         ("options", f"{changed}; the others have their defaults" if changed else "all defaults"),
     ]
     return [f"  {line}" for line in columns(rows)]
+
+
+def _crew(events: list[dict[str, Any]]) -> list[str]:
+    """Who worked, who was lost, what was replayed; the last ones of many."""
+    from cli.table import columns
+
+    names, cells = {}, []
+    for event in events:
+        names[event["worker"]] = event.get("name", names.get(event["worker"], "?"))
+        what = {
+            "joined": lambda e: f"on node {e['node']}",
+            "lost": lambda e: f"{e['why']}, with shards {_listed(e['shards'])}".removesuffix(
+                ", with shards none"
+            ),
+            "replayed": lambda e: f"shards {_listed(e['shards'])}, {e['messages']:,} messages",
+        }[event["event"]](event)
+        clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+        cells.append([clock, "worker", names[event["worker"]], event["event"], what])
+    kinds = Counter(event["event"] for event in events)
+    shown = [f"  {line}" for line in columns(cells[-2 * _ROWS :])]
+    if len(cells) > len(shown):
+        shown.insert(0, f"  ... of {', '.join(f'{n} {kind}' for kind, n in kinds.items())}")
+    return shown
+
+
+def _listed(shards: list[int]) -> str:
+    text = ", ".join(map(str, shards[:8]))
+    return (text + ", ..." * (len(shards) > 8)) or "none"
 
 
 def _words(values: dict[str, Any]) -> str:

@@ -97,9 +97,25 @@ def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
         bad.insert(0, f"{result['nonfinite']:,} without a finite value")
     if bad:
         rows.append(("failures", ", ".join(bad)))
+    if result.get("workers"):
+        rows.append(("workers", workers(result["workers"])))
     rows.append(("ended", str(result["message"])))
     title = f"{result['objective']}, dimension {result['dim']}: {result['method']}, seed "
     return [title + str(result["seed"]), *(f"  {line}" for line in columns(rows))]
+
+
+def workers(counts: Mapping[str, int]) -> str:
+    """What is to be said of the workers of a run."""
+    said = [f"{counts.get('workers', 0)} in the end"]
+    if counts.get("lost"):
+        said.append(f"{counts['lost']} lost")
+    if counts.get("replayed"):
+        said.append(f"{counts['moved']} shards rebuilt by {counts['messages']:,} messages")
+    if counts.get("resent"):
+        said.append(f"{counts['resent']} chunks sent again")
+    if counts.get("copies"):
+        said.append(f"{counts['copies']} stragglers sent twice")
+    return ", ".join(said)
 
 
 def _runs(values: Any, minimum: float | None) -> str:

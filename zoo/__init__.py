@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.jit import jit_objective
     from zoo.optimize import minimize, resume
     from zoo.problem import Problem
+    from zoo.runtime.distributed.crew import workers
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _WHERE = {
     "jit_objective": "zoo.jit",
     "minimize": "zoo.optimize",
     "resume": "zoo.optimize",
+    "workers": "zoo.runtime.distributed.crew",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "jit_objective",
     "minimize",
     "resume",
+    "workers",
 ]
 
 

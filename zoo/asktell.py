@@ -11,6 +11,7 @@ from zoo import methods
 from zoo.errors import InputError
 from zoo.optimize import as_seed, optimize_result, split_options, start_point
 from zoo.problem import Array, Problem, as_bounds, as_objective
+from zoo.runtime.exchanges import exchanged
 
 
 class Optimizer:
@@ -42,9 +43,8 @@ class Optimizer:
             self._problem, config, budget, self.seed, start_point(x0, self._problem)
         )
         self._shards = [self._method.shard(index) for index in range(self._method.shards)]
-        self._exchanges: list[Generator[Array, Array, Any] | None] = []
-        self._asked: list[Array | None] = []
-        self._reports: list[Any] = []
+        self._superstep: Generator[Array, Array, list[Any]] | None = None
+        self._asked: Array = np.empty((0, 0))
         self._advance(None)
 
     @property
@@ -56,7 +56,7 @@ class Optimizer:
         """Points (n, d) to be evaluated next; the same ones until told."""
         if self.finished:
             raise InputError("the run has ended: result() has its result")
-        return np.concatenate([x for x in self._asked if x is not None])
+        return self._asked.copy()
 
     def tell(self, x: Any, y: Any) -> None:
         """Take the values y (n,) of the points x (n, d) that were asked for, in that order."""
@@ -73,35 +73,16 @@ class Optimizer:
         return optimize_result(self._method.result() | {"seed": self.seed})
 
     def _advance(self, values: Array | None) -> None:
-        if values is not None:
-            self._feed(values)
-        while not self.finished and all(x is None for x in self._asked):
-            if self._exchanges:
-                self._method.merge(self._reports)
-            if self.finished:
+        while not self.finished:
+            if self._superstep is None:
+                self._superstep = exchanged(self._shards, self._method.message(1))
+                values = None
+            try:
+                self._asked = self._superstep.send(values)  # type: ignore[arg-type]
                 return
-            message = self._method.message(1)
-            self._exchanges = [shard.exchange(message) for shard in self._shards]
-            self._asked = [None] * len(self._shards)
-            self._reports = [None] * len(self._shards)
-            for index in range(len(self._shards)):
-                self._send(index, None)
-
-    def _feed(self, values: Array) -> None:
-        start = 0
-        for index, x in enumerate(self._asked):
-            if x is not None:
-                self._send(index, values[start : start + len(x)].copy())
-                start += len(x)
-
-    def _send(self, index: int, values: Array | None) -> None:
-        exchange = self._exchanges[index]
-        assert exchange is not None
-        try:
-            self._asked[index] = exchange.send(values)  # type: ignore[arg-type]
-        except StopIteration as finished:
-            self._asked[index] = None
-            self._reports[index] = finished.value
+            except StopIteration as ended:
+                self._superstep = None
+                self._method.merge(ended.value)
 
 
 def _unused(x: Array) -> float:

@@ -6,6 +6,7 @@ import difflib
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -17,12 +18,19 @@ from zoo.config import build, options_of
 from zoo.errors import InputError, Interrupted, ObjectiveError, RunError
 from zoo.problem import Array, Problem, as_bounds, as_objective, never
 from zoo.runtime.budget import Budget
-from zoo.runtime.events import PROGRESS, Event, Listener
+from zoo.runtime.choice import hosted
+from zoo.runtime.distributed.placement import Placement
+from zoo.runtime.events import LOST, NOTE, PROGRESS, REPLAYED, Event, Listener
 from zoo.runtime.folder import CONFIG, PARTIAL, RunFolder, Snapshot
-from zoo.runtime.hosts import Host, InlineHost, ThreadsHost
 from zoo.runtime.loop import run
 
 _ARGUMENTS = ("seed", "x0", "args", "batched", "on_error", "threads", "callback", "out", "method")
+
+
+def warn(event: Event) -> None:
+    """Make warnings of notes: the listener of those who bring none."""
+    if event.kind == NOTE:
+        warnings.warn(event.data["text"], RuntimeWarning, stacklevel=2)
 
 
 def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
@@ -50,6 +58,25 @@ def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
     return config, budget
 
 
+def split_placement(workers: Any, options: dict[str, Any]) -> tuple[Placement, Any, dict[str, Any]]:
+    """Placement, crew if one is given, and the options that are of neither."""
+    names = options_of(Placement)
+    given = {k: v for k, v in options.items() if k in names}
+    rest = {k: v for k, v in options.items() if k not in names}
+    if workers is None or isinstance(workers, str):
+        placement = build(Placement, given | {"workers": workers})
+    elif isinstance(workers, int | np.integer) and not isinstance(workers, bool):
+        placement = build(Placement, given | {"workers": str(workers)})
+    elif hasattr(workers, "members"):
+        if given:
+            raise InputError(f"{next(iter(given))} was settled when the workers were started")
+        return workers.placement, workers, rest
+    else:
+        raise InputError(f"workers must be auto or a whole number >= 1, got {workers!r}")
+    placement.check()
+    return placement, None, rest
+
+
 def as_seed(seed: Any) -> int:
     """Seed as an integer in 0 .. 2**64 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
@@ -57,13 +84,6 @@ def as_seed(seed: Any) -> int:
     if not 0 <= int(seed) < 2**64:
         raise InputError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
     return int(seed)
-
-
-def choose_host(problem: Problem, threads: int | None) -> Host:
-    """Pick threads where evaluations may run at once, else the calling thread."""
-    if threads == 1 or not problem.objective.concurrent:
-        return InlineHost()
-    return ThreadsHost(threads)
 
 
 def optimize_result(fields: dict[str, Any]) -> Any:
@@ -99,8 +119,9 @@ def minimize(
     batched: bool = False,
     on_error: str = "raise",
     threads: int | None = None,
+    workers: Any = None,
     callback: Callable[[Any], Any] | None = None,
-    listeners: Sequence[Listener] = (),
+    listeners: Sequence[Listener] = (warn,),
     out: Any = None,
     **options: Any,
 ) -> Any:
@@ -131,13 +152,19 @@ def minimize(
     callback : callable, optional
         Called with the :class:`zoo.runtime.protocol.Progress` now and then, some 50 times a second
         at most; True, or StopIteration raised, stops the run.
+    workers : int, "auto" or Crew, optional
+        Processes to work in, by Ray: a number of them; "auto", as many as the machine and the
+        objective suggest, none if it is cheap; or those of :func:`zoo.workers`, which outlive the
+        run. Functions and their modules are sent to them; what a function changes stays there.
     listeners : sequence of callables
-        Called with each :class:`zoo.runtime.events.Event`.
+        Called with each :class:`zoo.runtime.events.Event`; by default notes become warnings.
     out : path, optional
         Run folder to write.
     **options
-        Budget (``steps``, ``evaluations``, ``seconds``, ``target``, ``patience``) and the method's
-        parameters, such as ``particles``, ``sigma`` or ``runs`` (see its config dataclass).
+        Budget (``steps``, ``evaluations``, ``seconds``, ``target``, ``patience``), the method's
+        parameters, such as ``particles``, ``sigma`` or ``runs`` (see its config dataclass), and
+        where workers are (``ray_address``, ``cpus_per_worker``, ... of
+        :class:`zoo.runtime.distributed.placement.Placement`).
 
     Returns
     -------
@@ -161,6 +188,7 @@ def minimize(
     True
     """
     problem = as_problem(fun, bounds, batched=batched, on_error=on_error, args=args)
+    placement, crew, options = split_placement(workers, options)
     config, budget = split_options(method, options)
     start = start_point(x0, problem)
     for warning in config.warnings(problem.dimension):
@@ -180,6 +208,8 @@ def minimize(
         seed,
         x0=start,
         threads=threads,
+        placement=placement,
+        crew=crew,
         callback=callback,
         listeners=listeners,
         folder=folder,
@@ -195,9 +225,11 @@ def resume(
     on_error: str = "raise",
     args: Sequence[Any] = (),
     threads: int | None = None,
+    workers: Any = None,
     callback: Callable[[Any], Any] | None = None,
-    listeners: Sequence[Listener] = (),
+    listeners: Sequence[Listener] = (warn,),
     cancelled: Callable[[], bool] = never,
+    **options: Any,
 ) -> Any:
     """Continue an interrupted run to the bits that it would have reached.
 
@@ -208,8 +240,8 @@ def resume(
     fun, bounds, batched, on_error, args
         The objective, as given to :func:`minimize`; not needed for runs started on the command
         line, whose folder says where it is.
-    threads, callback, listeners
-        See :func:`minimize`.
+    threads, workers, callback, listeners, **options
+        See :func:`minimize`; the workers need not be those that the run was started on.
 
     Returns
     -------
@@ -223,6 +255,9 @@ def resume(
     InputError
         If the objective is needed and not given.
     """
+    placement, crew, options = split_placement(workers, options)
+    if options:
+        raise InputError(f"unknown parameter {next(iter(options))!r}: a run keeps its own")
     folder = RunFolder(path)
     stored = folder.config()
     done = folder.result()
@@ -267,6 +302,8 @@ def resume(
         seed,
         x0=x0,
         threads=threads,
+        placement=placement,
+        crew=crew,
         callback=callback,
         listeners=listeners,
         folder=folder,
@@ -305,6 +342,8 @@ def launch(
     *,
     x0: Array | None = None,
     threads: int | None = None,
+    placement: Placement = Placement(),  # noqa: B008 (frozen)
+    crew: Any = None,
     callback: Callable[[Any], Any] | None = None,
     listeners: Sequence[Listener] = (),
     folder: RunFolder | None = None,
@@ -330,26 +369,39 @@ def launch(
         except StopIteration:
             driver.stop("callback")
 
+    counts: Counter[str] = Counter()
+    heard = [*([folder.listen] if folder else []), call, *listeners]
+
+    def emit(event: Event) -> None:
+        counts[event.kind] += event.kind in (LOST, REPLAYED)
+        for listener in heard:
+            listener(event)
+
     started = time.perf_counter()
     spent = snapshot.seconds if snapshot else 0.0
 
     def fields(elapsed: float) -> dict[str, Any]:
         head = {"method": method, "objective": problem.name, "dim": problem.dimension}
         found = head | driver.result() | {"seed": seed, "seconds": elapsed}
-        failures = dict(problem.objective.failures)
-        return found | {"failures": failures} if failures else found
+        for name, counted in (("failures", problem.objective.failures), ("workers", +counts)):
+            if counted:
+                found[name] = dict(counted)
+        return found
 
     try:
-        elapsed = run(
-            driver,
-            choose_host(problem, threads),
-            seconds=budget.seconds,
-            listeners=[*([folder.listen] if folder else []), call, *listeners],
-            snapshots=folder,
-            resumed=snapshot.shards if snapshot else None,
-            spent=spent,
-            cancelled=cancelled,
-        )
+        with hosted(
+            problem, driver, placement, threads=threads, crew=crew, emit=emit, counts=counts
+        ) as host:
+            elapsed = run(
+                driver,
+                host,
+                seconds=budget.seconds,
+                listeners=heard,
+                snapshots=folder,
+                resumed=snapshot.shards if snapshot else None,
+                spent=spent,
+                cancelled=cancelled,
+            )
     except (Interrupted, ObjectiveError) as error:
         if math.isfinite(driver.progress().best):
             partial = fields(spent + time.perf_counter() - started)

@@ -67,6 +67,8 @@ class CBO:
         Middle of a normal start.
     """
 
+    resident = True
+
     def __init__(
         self,
         problem: Problem,

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-STARTED, PROGRESS, IMPROVED, SNAPSHOT, FINISHED = (
+STARTED, PROGRESS, IMPROVED, SNAPSHOT, FINISHED, NOTE = (
     "started",
     "progress",
     "improved",
     "snapshot",
     "finished",
+    "note",  # one line for people, as text
 )
+
+#: Of workers: ready to work, gone, and their shards brought up to date elsewhere.
+JOINED, LOST, REPLAYED = WORKER_EVENTS = ("joined", "lost", "replayed")
 
 
 @dataclass(frozen=True)

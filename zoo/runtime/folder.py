@@ -1,4 +1,4 @@
-"""The run folder: config.json, history.jsonl, snapshot.npz and result.json.
+"""The run folder: config.json, history.jsonl, workers.jsonl, snapshot.npz and result.json.
 
 Every file is written under another name and renamed, so a folder is readable after any crash. The
 last two snapshots are kept; a damaged one is noticed by its checksum. Plain JSON and npz.
@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from typing import IO, Any
 import numpy as np
 
 from zoo.errors import RunError
-from zoo.runtime.events import PROGRESS, Event
+from zoo.runtime.events import PROGRESS, WORKER_EVENTS, Event
 from zoo.runtime.protocol import State
 
 FORMAT = 1
-CONFIG, HISTORY, SNAPSHOT, PREVIOUS, RESULT, PARTIAL, LOCK = (
+CONFIG, HISTORY, WORKERS, SNAPSHOT, PREVIOUS, RESULT, PARTIAL, LOCK = (
     "config.json",
     "history.jsonl",
+    "workers.jsonl",  # who came, who was lost, what was replayed; if there were any
     "snapshot.npz",
     "snapshot.previous.npz",
     "result.json",
@@ -208,35 +210,45 @@ class RunFolder:
 
     def rewind(self, rows: int) -> None:
         """Cut the history to its first ``rows`` rows."""
-        lines = self._history_lines()[:rows]
+        lines = self._lines(HISTORY)[:rows]
         _replace(self.path / HISTORY, "".join(f"{line}\n" for line in lines).encode())
         self.rows = len(lines)
 
     def listen(self, event: Event) -> None:
-        """Append the rows of a progress event to the history."""
-        if event.kind != PROGRESS or not event.data["rows"]:
-            return
-        rows = event.data["rows"]
+        """Append the rows of a progress event to the history, and events of workers to theirs."""
+        if event.kind in WORKER_EVENTS:
+            self._append(WORKERS, [{"event": event.kind, "time": time.time(), **event.data}])
+        elif event.kind == PROGRESS and event.data["rows"]:
+            self._append(HISTORY, event.data["rows"])
+            self.rows += len(event.data["rows"])
+
+    def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         try:
-            with (self.path / HISTORY).open("a") as file:
+            with (self.path / name).open("a") as file:
                 file.writelines(json.dumps(to_json(row)) + "\n" for row in rows)
         except OSError as error:
-            raise RunError(f"cannot write {self.path / HISTORY}: {error.strerror}") from error
-        self.rows += len(rows)
+            raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
 
     def history(self) -> list[dict[str, Any]]:
         """Rows of the history; a row cut short by a crash is left out."""
+        return self._parsed(HISTORY)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Events of workers, in all sittings of the run."""
+        return self._parsed(WORKERS)
+
+    def _parsed(self, name: str) -> list[dict[str, Any]]:
         rows = []
-        for line in self._history_lines():
+        for line in self._lines(name):
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
                 break
         return rows
 
-    def _history_lines(self) -> list[str]:
+    def _lines(self, name: str) -> list[str]:
         try:
-            return (self.path / HISTORY).read_text().splitlines()
+            return (self.path / name).read_text().splitlines()
         except (OSError, UnicodeDecodeError):
             return []
 

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zoo.problem import Problem
+
 State = dict[str, np.ndarray[Any, Any]]
 
 #: Yields points (n, d) to be evaluated, is sent their values (n,), returns a report.
@@ -61,9 +63,19 @@ class Shard(Protocol):
 
 
 class Method(Protocol):
-    """The driver's side of a system."""
+    """The driver's side of a system.
 
+    Attributes
+    ----------
+    problem : Problem
+    shards : int
+    resident : bool
+        Whether shards hold a population; if not, they only evaluate what they are told.
+    """
+
+    problem: Problem
     shards: int
+    resident: bool
 
     def shard(self, index: int, threads: int, cancelled: Callable[[], bool]) -> Shard:
         """Build shard ``index``; it may use ``threads`` and stops when ``cancelled``."""

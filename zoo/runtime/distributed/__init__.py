@@ -1,0 +1,1 @@
+"""Ray: workers that are replaced when they die, and the two ways of using them."""

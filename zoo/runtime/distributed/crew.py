@@ -1,0 +1,288 @@
+"""A crew of workers: Ray actors, watched, and replaced when they die.
+
+Ray's own restarts give up when a node is lost although another has joined, so the crew starts new
+actors itself, wherever Ray then has room for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.config import build
+from zoo.errors import Interrupted, RunError
+from zoo.problem import never
+from zoo.runtime.distributed.connection import connect
+from zoo.runtime.distributed.placement import Placement
+from zoo.runtime.events import JOINED, LOST, NOTE, Event
+
+#: Seconds to wait for all workers before starting with those that there are.
+_PATIENCE = 10.0
+#: Seconds between two looks at what is going on, while waiting.
+_LOOK = 0.1
+
+
+@dataclass
+class Member:
+    """One worker's place in the crew."""
+
+    actor: Any
+    hello: Any  # the reference to its first answer, until that has come
+    info: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Process and machine."""
+        return f"{self.info['pid']}@{self.info['host']}" if self.info else "a worker"
+
+
+class Crew:
+    """Workers of one or many runs.
+
+    Attributes
+    ----------
+    size : int
+        Workers wanted.
+    placement : Placement
+    emit : callable
+        Called with each event: JOINED, LOST, NOTE.
+    """
+
+    def __init__(self, placement: Placement, size: int | None = None) -> None:
+        import ray
+
+        placement.check()
+        self.placement = placement
+        self.emit: Callable[[Event], None] = _unheard
+        self._ray = ray
+        self._calls = 0
+        here = len(os.sched_getaffinity(0))
+        wanted = size or placement.count() or 0
+        self._end = connect(
+            placement.ray_address,
+            cpus=max(here, wanted * placement.cpus_per_worker),
+            gpus=wanted * placement.gpus_per_worker,
+            working_dir=placement.working_dir,
+        )
+        self.size = wanted or self._room()
+        self.members: list[Member] = []
+        try:
+            from zoo.runtime.distributed.worker import CONTROL, Worker, environment
+
+            self._threads = max(1, int(placement.cpus_per_worker))
+            self._around = ray.put(environment())
+            self._actor = ray.remote(concurrency_groups={CONTROL: 1})(Worker).options(
+                num_cpus=placement.cpus_per_worker,
+                num_gpus=placement.gpus_per_worker,
+                max_restarts=0,
+                max_task_retries=0,
+                scheduling_strategy="SPREAD",
+            )
+            self.members = [self._start() for _ in range(self.size)]
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the workers go, and the Ray that was started for them."""
+        for member in self.members:
+            self._kill(member)
+        self.members = []
+        self._end()
+
+    def live(self) -> list[int]:
+        """Numbers of the workers that are ready."""
+        return [k for k, member in enumerate(self.members) if member.info is not None]
+
+    def call(self, k: int, method: str, *arguments: Any) -> tuple[Any, int]:
+        """Call worker ``k``; returns the reference to its reply, and the number of the call."""
+        self._calls += 1
+        return getattr(self.members[k].actor, method).remote(
+            self._calls, *arguments
+        ), self._calls
+
+    def tell(self, k: int, method: str, *arguments: Any) -> None:
+        """Call worker ``k`` for no reply."""
+        getattr(self.members[k].actor, method).remote(*arguments)
+
+    def wait(self, references: list[Any], seconds: float = _LOOK) -> list[Any]:
+        """Those of the references that are there within some seconds; the first ones to be."""
+        return list(self._ray.wait(references, num_returns=1, timeout=seconds)[0])
+
+    def get(self, reference: Any) -> Any:
+        """Reply behind a reference that is there.
+
+        Raises
+        ------
+        WorkerLost
+            If the worker died, or its node.
+        """
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except errors.RayTaskError:
+            raise  # a fault of ours
+        except errors.RayError as error:
+            raise WorkerLost(_why(error)) from None
+
+    def put(self, value: Any) -> Any:
+        """Reference to a value, stored once for all workers."""
+        return self._ray.put(value)
+
+    def lose(self, k: int, why: str, shards: list[int] | None = None) -> None:
+        """Take worker ``k`` for dead, and start another in its place."""
+        member = self.members[k]
+        self.emit(
+            Event(LOST, {"worker": k, "name": member.name, "why": why, "shards": shards or []})
+        )
+        self.replace(k)
+
+    def replace(self, k: int) -> None:
+        """Start another worker in the place of ``k``."""
+        self._kill(self.members[k])
+        self.members[k] = self._start()
+
+    def joined(self, seconds: float = 0.0) -> list[int]:
+        """Numbers of the workers that have become ready, within some seconds.
+
+        Raises
+        ------
+        RunError
+            If a worker cannot work for us.
+        """
+        waiting = {member.hello: k for k, member in enumerate(self.members) if member.info is None}
+        if not waiting:
+            return []
+        ready = []
+        for reference in self.wait(list(waiting), seconds):
+            k = waiting[reference]
+            try:
+                info = self.get(reference)
+            except WorkerLost as error:
+                self._refuse_hopeless(str(error))
+                self.lose(k, str(error))
+                continue
+            self._refuse_strangers(info)
+            self.members[k].info, self.members[k].hello = info, None
+            self.emit(Event(JOINED, {"worker": k, "name": self.members[k].name, **info}))
+            ready.append(k)
+        return ready
+
+    def gather(self, cancelled: Callable[[], bool] = never) -> None:
+        """Wait until all workers are ready; or one is, and patience ends.
+
+        Raises
+        ------
+        Interrupted
+            If ``cancelled`` turns true meanwhile.
+        """
+        started, told = time.monotonic(), False
+        while len(self.live()) < self.size:
+            if cancelled():
+                raise Interrupted
+            self.joined(_LOOK)
+            late = time.monotonic() - started > _PATIENCE
+            if late and self.live():
+                return
+            if late and not told:
+                told = True
+                self.emit(Event(NOTE, {"text": self._what_is_missing()}))
+
+    def _start(self) -> Member:
+        actor = self._actor.remote(self._threads, self._around)
+        return Member(actor, actor.hello.remote())
+
+    def _kill(self, member: Member) -> None:
+        with contextlib.suppress(Exception):
+            self._ray.kill(member.actor)
+
+    def _room(self) -> int:
+        """Workers that the cluster has room for now."""
+        offers = self._ray.cluster_resources()
+        room = offers.get("CPU", 1.0) / self.placement.cpus_per_worker
+        if self.placement.gpus_per_worker:
+            room = min(room, offers.get("GPU", 0.0) / self.placement.gpus_per_worker)
+        return max(1, math.floor(room))
+
+    def _what_is_missing(self) -> str:
+        offers = self._ray.cluster_resources()
+        wanted = f"{self.placement.cpus_per_worker:g} CPUs"
+        if self.placement.gpus_per_worker:
+            wanted += f" and {self.placement.gpus_per_worker:g} GPUs"
+        return (
+            f"waiting for room for a worker of {wanted}: the Ray cluster has "
+            f"{offers.get('CPU', 0):g} CPUs and {offers.get('GPU', 0):g} GPUs in all"
+        )
+
+    def _refuse_hopeless(self, why: str) -> None:
+        if "No module named" in why or "ModuleNotFoundError" in why or "ImportError" in why:
+            raise RunError(
+                "zoo cannot be imported by the workers: install it on every node, or submit the "
+                f"run as a job with a runtime environment that does ({why})"
+            )
+
+    def _refuse_strangers(self, info: dict[str, Any]) -> None:
+        from zoo.jit import source_digest
+
+        if info["sources"] != source_digest():
+            raise RunError(
+                f"the worker on {info['host']} runs another version of zoo: "
+                "install the same one on every node"
+            )
+
+
+class WorkerLost(Exception):
+    """A worker died, or its node; the message says how."""
+
+
+def _why(error: Exception) -> str:
+    """What Ray says of a death, in a line."""
+    text = " ".join(str(error).split())
+    for sign, said in (
+        ("ModuleNotFoundError", text[text.find("ModuleNotFoundError") :][:200]),
+        ("node has died", "its node was lost"),
+        ("node was terminated", "its node was lost"),
+        ("worker process has died", "its process died"),
+    ):
+        if sign in text:
+            return said
+    kinds = {"OutOfMemoryError": "out of memory", "NodeDiedError": "its node was lost"}
+    kinds["ActorUnavailableError"] = "it cannot be reached"
+    name = type(error).__name__
+    return kinds.get(name, name)
+
+
+def _unheard(event: Event) -> None:
+    """No one listens."""
+
+
+def workers(number: int | str = "auto", **placement: Any) -> Crew:
+    """Start workers that serve many runs: a context manager, for ``minimize(workers=...)``.
+
+    Parameters
+    ----------
+    number : int or "auto"
+        How many; by default as many as the machine, or the cluster, has room for.
+    **placement
+        Of :class:`zoo.runtime.distributed.placement.Placement`: ``ray_address``,
+        ``cpus_per_worker``, ``gpus_per_worker``, ``restarts``, ``distribute``, ``working_dir``.
+
+    Examples
+    --------
+    >>> import zoo
+    >>> with zoo.workers(2) as crew:  # doctest: +SKIP
+    ...     for seed in range(10):
+    ...         zoo.minimize(f, bounds, seed=seed, workers=crew)
+    """
+    return Crew(build(Placement, placement | {"workers": str(number)}))

@@ -1,0 +1,78 @@
+"""Where a run works: nothing here changes its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zoo.config import option
+from zoo.errors import InputError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Workers that a run asks for; without ``workers`` it stays in its own process."""
+
+    workers: str | None = option(
+        None,
+        "Work in this many processes, by Ray; auto: as many as the machine and the objective "
+        "suggest, none if it is cheap.",
+    )
+    ray_address: str | None = option(
+        None,
+        "Ray cluster to work on: auto, or HOST:PORT (also from RAY_ADDRESS). Without one a Ray is "
+        "started on this machine, and stopped in the end.",
+    )
+    distribute: str = option(
+        "auto",
+        "What goes to the workers: shards of the population, or evaluations (with retries, and "
+        "stragglers repeated). auto: shards where the objective is compiled.",
+        choices=("auto", "shards", "evaluations"),
+    )
+    cpus_per_worker: float = option(1.0, "CPUs a worker asks Ray for; may be a fraction.", above=0)
+    gpus_per_worker: float = option(0.0, "GPUs a worker asks Ray for; may be a fraction.", least=0)
+    restarts: int = option(
+        5, "Deaths of workers in a row, without progress between, that a run survives.", least=0
+    )
+    working_dir: str | None = option(
+        None, "Folder that Ray copies to the nodes of its cluster, and works in there."
+    )
+
+    @property
+    def distributed(self) -> bool:
+        """Whether workers are asked for."""
+        return self.workers is not None
+
+    def count(self) -> int | None:
+        """Number of workers; None for as many as suit.
+
+        Raises
+        ------
+        InputError
+            If it is no whole number from 1 on, nor "auto".
+        """
+        if self.workers in (None, "auto"):
+            return None
+        try:
+            count = int(self.workers or "")
+        except ValueError:
+            count = 0
+        if not 1 <= count <= 100_000:
+            raise InputError(f"workers must be auto or a whole number >= 1, got {self.workers!r}")
+        return count
+
+    def check(self) -> None:
+        """Raise InputError for what does not fit together."""
+        self.count()
+        for name in ("ray_address", "working_dir"):
+            if not self.distributed and getattr(self, name) is not None:
+                raise InputError(f"{name} needs workers too: --workers N, or --workers auto")
+        if self.cpus_per_worker > 1 and not self.cpus_per_worker.is_integer():
+            raise InputError(
+                "cpus_per_worker must be a whole number above 1 (Ray's rule), "
+                f"got {self.cpus_per_worker:g}"
+            )
+        if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():
+            raise InputError(
+                "gpus_per_worker must be a whole number above 1 (Ray's rule), "
+                f"got {self.gpus_per_worker:g}"
+            )
