@@ -139,9 +139,11 @@ def _landscape(
             figure.colorbar(filled, ax=axes, label="share of the box with a lower value")
         axes.set_xlim(problem.lower[0], problem.upper[0])
         axes.set_ylim(problem.lower[1], problem.upper[1])
-    axes.plot(*particles.T, ".", color=_ORANGE, ms=4, alpha=0.7, label="last particles")
-    if result.get("consensus") is not None:
-        axes.plot(*result["consensus"], "o", mfc="none", mec=_BLUE, ms=11, mew=2, label="consensus")
+    if len(particles):
+        axes.plot(*particles.T, ".", color=_ORANGE, ms=4, alpha=0.7, label="last particles")
+    for middle in ("consensus", "mean"):
+        if result.get(middle) is not None:
+            axes.plot(*result[middle], "o", mfc="none", mec=_BLUE, ms=11, mew=2, label=middle)
     axes.plot(*result["x"], "+", color=_RED, ms=13, mew=2, label="best")
     axes.set_xlabel("$x_0$")
     axes.set_ylabel("$x_1$")

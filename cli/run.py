@@ -59,7 +59,7 @@ def _command(name: str) -> click.Command:
         ],
         help=f"{entry.summary[0].upper()}{entry.summary[1:]}.",
         short_help=entry.summary,
-        epilog="For example: zoo run cbo --objective ackley --dim 10 --seed 1 --out RUN",
+        epilog=f"For example: zoo run {name} --objective ackley --dim 10 --seed 1 --out RUN",
     )
 
 

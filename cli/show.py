@@ -95,7 +95,8 @@ def _crew(events: list[dict[str, Any]]) -> list[str]:
     """Who worked, who was lost, what was replayed; the last ones of many."""
     from cli.table import columns
 
-    names, cells = {}, []
+    names: dict[int, str] = {}
+    cells = []
     for event in events:
         names[event["worker"]] = event.get("name", names.get(event["worker"], "?"))
         what = {

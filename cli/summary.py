@@ -17,7 +17,10 @@ from zoo.runtime.folder import to_json
 
 #: Arrays of more numbers than this are left out of the JSON object.
 _MANY = 1000
-_ALWAYS = ("x", "consensus")
+_ALWAYS = ("x", "consensus", "mean")
+
+#: Restarts that are named, the last ones.
+_NAMED = 6
 
 #: A run whose value is this close to the minimum has found it.
 _FOUND = 1e-6
@@ -80,6 +83,8 @@ def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
         rows.append(("consensus", f"fun {number(result['consensus_fun'])} at the consensus point"))
     if "runs_fun" in result:
         rows.append(("runs", _runs(np.asarray(result["runs_fun"], np.float64), minimum)))
+    if len(result.get("restarts", ())) > 1:
+        rows.append(("restarts", _restarts(result["restarts"][1:])))
     if "minima_fun" in result:
         values = np.asarray(result["minima_fun"], np.float64)
         shown = ", ".join(f"{value:.4g}" for value in values[:6])
@@ -116,6 +121,13 @@ def workers(counts: Mapping[str, int]) -> str:
     if counts.get("copies"):
         said.append(f"{counts['copies']} stragglers sent twice")
     return ", ".join(said)
+
+
+def _restarts(runs: Sequence[Mapping[str, Any]]) -> str:
+    more = ["..."] if len(runs) > _NAMED else []
+    sizes = [f"{run['regime']} {run['popsize']}" for run in runs[-_NAMED:]]
+    reasons = [" and ".join(run["stop"]) or "-" for run in runs[-_NAMED:]]
+    return f"{len(runs)} ({', '.join(more + sizes)}): {', '.join(more + reasons)}"
 
 
 def _runs(values: Any, minimum: float | None) -> str:

@@ -13,6 +13,7 @@ from zoo.config import options_of
 from zoo.methods import METHODS
 from zoo.objectives.load import ProblemConfig
 from zoo.runtime.budget import Budget
+from zoo.runtime.distributed.placement import Placement
 
 
 def table(config: type) -> list[str]:
@@ -42,6 +43,7 @@ def text() -> str:
     lines += ["`zoo.minimize`; in a `--config` file, names of a TOML table.", ""]
     lines += ["## Problem (command line)", "", *table(ProblemConfig), ""]
     lines += ["## Budget", "", "The first limit reached ends the run.", "", *table(Budget), ""]
+    lines += ["## Workers", "", "Nothing here changes a result.", "", *table(Placement), ""]
     for name, entry in METHODS.items():
         lines += [f"## {name}", "", f"{entry.summary[0].upper()}{entry.summary[1:]}.", ""]
         lines += [*table(entry.config_class()), ""]

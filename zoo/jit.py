@@ -7,14 +7,20 @@ served from the disk cache ever after, and costs no Python per call to dispatch.
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import hashlib
 import os
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numba
+from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -22,29 +28,94 @@ from numba.extending import intrinsic
 
 _config: Any = numba.config  # whose settings Numba makes as it is imported
 
+#: Seconds that a process waits for another one to compile, at most: that one may hang.
+_PATIENCE = 300.0
+
+
+@functools.cache
+def source_digest(*without: str) -> str:
+    """Digest of the engine's sources, but for some folders; the processes of a run agree on it."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        if path.relative_to(folder).parts[0] not in without:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def cpu_name() -> str:
+    """Name of the CPU that Numba compiles for, such as "znver3"; ``NUMBA_CPU_NAME`` is honoured."""
+    return str(_config.CPU_NAME or llvm.get_host_cpu_name())
+
 
 def _cache_folder() -> str:
     """Where compiled code is kept: a folder named after the sources.
 
     Numba notices a changed file, and not a changed callee in another file; and its files beside
-    the sources would survive an uninstall. ``NUMBA_CACHE_DIR`` is honoured.
+    the sources would survive an uninstall. The runtime has no kernels. ``NUMBA_CACHE_DIR`` is
+    honoured.
     """
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    base = _config.CACHE_DIR or str(Path(home) / "zoo")
-    return str(Path(base) / f"compiled-{digest.hexdigest()[:16]}")
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    if home.startswith("~"):  # there is no home
+        home = os.devnull
+    base = _config.CACHE_DIR or os.path.join(home, "zoo")
+    return os.path.join(base, f"compiled-{source_digest('runtime')[:16]}")
 
 
-_CACHE = _cache_folder()
+#: Folder of compiled code; it need not exist, nor be writable.
+CACHE = _cache_folder()
+
+
+@contextmanager
+def warm(key: str) -> Iterator[None]:
+    """Let one process of this machine compile, while others that need the same code wait for it.
+
+    The first process with a key has the block to itself; those that come meanwhile wait until it
+    has left, and then load what it compiled, side by side. That the block has ended well is written
+    down: nobody waits any more, now or on another day. After an exception, or a sudden death, the
+    next one has its turn.
+
+    The key names what the block compiles, say by :func:`zoo.runtime.parcel.code_of`; the engine's
+    sources, the CPU and the versions of Python and Numba are added to it. It is all about waiting:
+    should the code not be in the cache after all, the block compiles it. Where nothing can be
+    written, or locked, nobody waits. A block must not hold another one of the same key.
+    """
+    named = repr((key, cpu_name(), numba.__version__, sys.version_info[:2]))
+    turn = _turn(Path(CACHE) / "warm" / hashlib.sha256(named.encode()).hexdigest()[:32])
+    try:
+        yield
+        if turn is not None:
+            with suppress(OSError):
+                turn.write(b"compiled\n")
+    finally:
+        if turn is not None:
+            with suppress(OSError):
+                turn.close()
+
+
+def _turn(path: Path) -> IO[bytes] | None:
+    """The file, open and locked, if it is for us to compile: it is empty, and nobody is at it."""
+    end = time.monotonic() + _PATIENCE
+    with suppress(OSError), ExitStack() as opened:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = opened.enter_context(path.open("ab"))
+        while os.fstat(file.fileno()).st_size == 0 and time.monotonic() < end:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.02)
+                continue
+            if os.fstat(file.fileno()).st_size == 0:
+                opened.pop_all()
+                return file
+    return None
 
 
 def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """``numba.njit`` with the cache in our folder, without moving that of anybody else."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        before, _config.CACHE_DIR = _config.CACHE_DIR, _CACHE
+        before, _config.CACHE_DIR = _config.CACHE_DIR, CACHE
         try:
             return njit(cache=True, **options)(function)
         except (RuntimeError, OSError):  # source that is no file has nowhere to be cached

@@ -41,6 +41,12 @@ METHODS: dict[str, MethodEntry] = {
         "zoo.cbo.method:CBO",
         {"steps": 10_000},
     ),
+    "cma": MethodEntry(
+        "CMA-ES: a normal distribution adapts its mean, covariance and step size, with restarts",
+        "zoo.cma.config:CMAConfig",
+        "zoo.cma.method:CMA",
+        {"steps": 10_000},
+    ),
 }
 
 

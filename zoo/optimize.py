@@ -22,9 +22,13 @@ from zoo.runtime.choice import hosted
 from zoo.runtime.distributed.placement import Placement
 from zoo.runtime.events import LOST, NOTE, PROGRESS, REPLAYED, Event, Listener
 from zoo.runtime.folder import CONFIG, PARTIAL, RunFolder, Snapshot
+from zoo.runtime.isolation import IsolatedObjective, isolated
 from zoo.runtime.loop import run
 
-_ARGUMENTS = ("seed", "x0", "args", "batched", "on_error", "threads", "callback", "out", "method")
+_ARGUMENTS = (
+    *("seed", "x0", "args", "batched", "on_error", "timeout", "retries"),
+    *("threads", "callback", "out", "method"),
+)
 
 
 def warn(event: Event) -> None:
@@ -118,6 +122,8 @@ def minimize(
     args: Sequence[Any] = (),
     batched: bool = False,
     on_error: str = "raise",
+    timeout: float | None = None,
+    retries: int | None = None,
     threads: int | None = None,
     workers: Any = None,
     callback: Callable[[Any], Any] | None = None,
@@ -140,13 +146,22 @@ def minimize(
     seed : int
         The run is a function of the arguments and this, whatever the number of threads.
     x0 : (d,) array, optional
-        A first guess: one particle starts there, the others normally about it.
+        A first guess. ``cbo``: one particle starts there, the others normally about it; ``cma``:
+        the first mean.
     args : sequence
         Further arguments of ``fun``.
     batched : bool
         Whether ``fun`` takes all points of a step at once.
     on_error : {"raise", "penalize"}
         Whether an exception in ``fun`` ends the run, or counts as the worst value.
+    timeout : float, optional
+        Seconds that an evaluation of a Python function may take. Given this or ``retries``, it is
+        evaluated in processes of its own, one a thread, which may hang and crash: see
+        :class:`zoo.runtime.isolation.IsolatedObjective`. An evaluation that failed so counts as
+        the worst value.
+    retries : int, optional
+        Further attempts at an evaluation that took too long, or crashed; 1 if only ``timeout`` is
+        given.
     threads : int, optional
         Threads to use; by default all, where they can help.
     callback : callable, optional
@@ -171,7 +186,8 @@ def minimize(
     scipy.optimize.OptimizeResult
         x, fun, nfev, nit, success, status, message, seed, seconds and the method's own fields: for
         ``cbo`` also consensus, consensus_fun, spread, runs_* (several runs), minima and minima_fun
-        (polarized), particles (sampling).
+        (polarized), particles (sampling); for ``cma`` mean, sigma, stds, popsize and stop of the
+        last distribution, and restarts, a dict for each run between two.
 
     Raises
     ------
@@ -187,7 +203,15 @@ def minimize(
     >>> bool(result.fun < 1e-6)
     True
     """
-    problem = as_problem(fun, bounds, batched=batched, on_error=on_error, args=args)
+    problem = as_problem(
+        fun,
+        bounds,
+        batched=batched,
+        on_error=on_error,
+        args=args,
+        timeout=timeout,
+        retries=retries,
+    )
     placement, crew, options = split_placement(workers, options)
     config, budget = split_options(method, options)
     start = start_point(x0, problem)
@@ -224,6 +248,8 @@ def resume(
     batched: bool = False,
     on_error: str = "raise",
     args: Sequence[Any] = (),
+    timeout: float | None = None,
+    retries: int | None = None,
     threads: int | None = None,
     workers: Any = None,
     callback: Callable[[Any], Any] | None = None,
@@ -237,7 +263,7 @@ def resume(
     ----------
     path : path
         Run folder.
-    fun, bounds, batched, on_error, args
+    fun, bounds, batched, on_error, args, timeout, retries
         The objective, as given to :func:`minimize`; not needed for runs started on the command
         line, whose folder says where it is.
     threads, workers, callback, listeners, **options
@@ -262,9 +288,7 @@ def resume(
     stored = folder.config()
     done = folder.result()
     if done is not None:
-        return optimize_result(
-            {k: np.asarray(v) if isinstance(v, list) else v for k, v in done.items()}
-        )
+        return optimize_result({name: _arrays(value) for name, value in done.items()})
     try:
         method, described = stored["method"], stored["problem"]
         config = build(methods.get(method).config_class(), _numbers(stored["config"]))
@@ -273,7 +297,15 @@ def resume(
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
     if fun is not None:
-        problem = as_problem(fun, bounds, batched=batched, on_error=on_error, args=args)
+        problem = as_problem(
+            fun,
+            bounds,
+            batched=batched,
+            on_error=on_error,
+            args=args,
+            timeout=timeout,
+            retries=retries,
+        )
     elif described.get("objective") or described.get("command"):
         from zoo.objectives.load import ProblemConfig, load
 
@@ -310,6 +342,13 @@ def resume(
         snapshot=snapshot,
         cancelled=cancelled,
     )
+
+
+def _arrays(value: Any) -> Any:
+    """Lists of a stored result as arrays, as they were; a list of mappings is one."""
+    if isinstance(value, list) and not any(isinstance(item, dict) for item in value):
+        return np.asarray(value)
+    return value
 
 
 def describe(
@@ -415,6 +454,8 @@ def launch(
             folder.finish(result)
         return optimize_result(result)
     finally:
+        if isinstance(problem.objective, IsolatedObjective):
+            problem.objective.close()
         if folder is not None:
             folder.unlock()
 
@@ -426,14 +467,17 @@ def as_problem(
     batched: bool = False,
     on_error: str = "raise",
     args: Sequence[Any] = (),
+    timeout: float | None = None,
+    retries: int | None = None,
 ) -> Problem:
-    """Problem from a function and bounds; a Problem is passed through."""
+    """Problem from a function and bounds, or the Problem given; isolated if asked to."""
     if isinstance(fun, Problem):
         if bounds is not None or batched or args:
             raise InputError("a Problem carries its bounds and its objective: give no others")
-        return fun
+        return isolated(fun, timeout, retries)
     if bounds is None:
         raise InputError("bounds are needed: one (lower, upper) pair a coordinate")
     lower, upper = as_bounds(bounds)
     objective = as_objective(fun, batched=batched, on_error=on_error, args=args)
-    return Problem(objective, lower, upper, getattr(fun, "__name__", "objective"))
+    problem = Problem(objective, lower, upper, getattr(fun, "__name__", "objective"))
+    return isolated(problem, timeout, retries)

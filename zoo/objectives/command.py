@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -15,11 +16,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from zoo.errors import InputError, Interrupted, ObjectiveError
 from zoo.problem import Array, never, show_point
+from zoo.runtime.isolation import ending
 
 #: Seconds between two looks at whether to stop.
 _POLL = 0.05
@@ -84,7 +87,38 @@ class CommandObjective:
         self._program = _executable(words[0])
         self._arguments = words[1:]
         self._on_stdin = not any(_PLACEHOLDER.search(word) for word in self._arguments)
+        self._folder: str | None = None  # where to run it: where we are
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name != "_lock"}
+        return state | {"_folder": self._folder or os.getcwd()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up the state, maybe on another machine.
+
+        There it runs in the same folder, if there is one, and the program is that of the same
+        path; or at the same place below the current folder; or of the same name on the PATH.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        vars(self).update(state)
+        self._lock = threading.Lock()
+        folder, program = state["_folder"], self._program
+        places = [program]
+        if program.startswith(os.path.join(folder, "")):
+            places.append(os.path.abspath(os.path.relpath(program, folder)))
+        name = shlex.split(self.command)[0]
+        if os.sep not in name:
+            places.append(name)
+        found = [path for path in map(shutil.which, places) if path is not None]
+        if not found:
+            raise InputError(f"command: there is no {program} on {socket.gethostname()}")
+        self._program = os.path.abspath(found[0])
+        self._folder = folder if os.path.isdir(folder) else None
 
     def check_dimension(self, dimension: int) -> None:
         """Raise InputError if the command asks for a coordinate that there is not."""
@@ -127,6 +161,7 @@ class CommandObjective:
                     stdin=given,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
+                    cwd=self._folder,
                     start_new_session=True,  # Ctrl-C is for us; a group of its own can be killed
                 )
             except OSError as error:
@@ -146,8 +181,7 @@ class CommandObjective:
                 _running.discard(process.pid)
         code = process.returncode
         if code != 0:
-            how = f"exit status {code}" if code > 0 else f"killed by {_signal_name(-code)}"
-            raise _Failure("crash", how + _said(err))
+            raise _Failure("crash", ending(code) + _said(err))
         try:
             return last_number(out.decode(errors="replace"))
         except ValueError as error:
@@ -223,13 +257,6 @@ def _filled(arguments: list[str], numbers: list[str]) -> list[str]:
     for word in arguments:
         filled += numbers if word == "{x}" else [_PLACEHOLDER.sub(value, word)]
     return filled
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _said(err: bytes | None) -> str:

@@ -54,8 +54,18 @@ class ProblemConfig:
         "fail always count as the worst value.",
         choices=("raise", "penalize"),
     )
-    timeout: float | None = option(None, "Seconds an evaluation by a command may take.", above=0)
-    retries: int = option(1, "Further attempts at an evaluation by a command.", least=0)
+    timeout: float | None = option(
+        None,
+        "Seconds that an evaluation by a command, or by a Python function, may take. The function "
+        "is then evaluated in a process of its own, which may also crash.",
+        above=0,
+    )
+    retries: int | None = option(
+        None,
+        "Further attempts at an evaluation that crashed, took too long or, by a command, printed "
+        "no number: 1 by default. Given, a Python function is evaluated in a process of its own.",
+        least=0,
+    )
 
 
 def located(config: ProblemConfig) -> ProblemConfig:
@@ -102,10 +112,10 @@ def load(config: ProblemConfig) -> Problem:
         raise InputError("objective and command are both given: one of them is minimized")
     if config.objective is None:
         return _command(config)
-    if config.timeout is not None:
-        raise InputError("timeout is for commands: a Python function cannot be stopped from here")
     if ":" in config.objective or _is_file(config.objective):
-        return _user_function(config)
+        from zoo.runtime.isolation import isolated
+
+        return isolated(_user_function(config), config.timeout, config.retries)
     return _test_function(config)
 
 
@@ -152,6 +162,9 @@ def _test_function(config: ProblemConfig) -> Problem:
     function = registry.get(config.objective)
     if config.batched:
         raise InputError("batched is for Python functions, not for test functions")
+    for name in ("timeout", "retries"):
+        if getattr(config, name) is not None:
+            raise InputError(f"{name} is for commands and Python functions, not for test functions")
     d = config.dim if config.dim is not None else function.default_dim
     function.check_dim(d)
     lower, upper = parse_bounds(config.bounds, d) if config.bounds else function.bounds(d)
@@ -194,7 +207,8 @@ def _command(config: ProblemConfig) -> Problem:
     for name in ("shift", "rotate", "batched"):
         if getattr(config, name) not in (None, False):
             raise InputError(f"{name} does not go with a command")
-    objective = CommandObjective(config.command, config.timeout, config.retries)
+    given = {} if config.retries is None else {"retries": config.retries}
+    objective = CommandObjective(config.command, config.timeout, **given)
     lower, upper = _user_bounds(config, "a command")
     objective.check_dimension(len(lower))
     return Problem(objective, lower, upper, config.command)

@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.errors import Interrupted
 from zoo.problem import Array, Objective, never
+from zoo.runtime.protocol import Exchange, State
 
 #: Work, in seconds, below which a piece is not worth handing to another thread.
 _WORTHWHILE = 2e-3
@@ -75,3 +76,25 @@ class Evaluator:
                 for future in futures:
                     future.cancel()
                 raise
+
+
+class EvaluationShard:
+    """The shard of an ask/tell method: it holds nothing and evaluates the points of the message."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+
+    def step(self, message: Array) -> Array:
+        """Values (n,) at the points of the message (n, d); there may be none."""
+        return self._evaluator(message) if len(message) else np.empty(0)
+
+    def exchange(self, message: Array) -> Exchange:
+        """See :class:`zoo.runtime.protocol.Shard`."""
+        return (yield message)
+
+    def state(self) -> State:
+        """Nothing changes."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Take up nothing."""

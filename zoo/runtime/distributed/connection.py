@@ -112,7 +112,9 @@ def _start(cpus: float, gpus: float, quiet: dict[str, Any]) -> Callable[[], None
     # Ray never removes its session folders; and its sockets need a short path.
     _sweep()
     folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir="/tmp")
-    offered = {"num_gpus": math.ceil(gpus)} if gpus else {}
+    offered: dict[str, Any] = {"num_cpus": max(1, math.ceil(cpus))}
+    if gpus:
+        offered["num_gpus"] = math.ceil(gpus)
 
     def end() -> None:
         ray.shutdown()
@@ -120,13 +122,7 @@ def _start(cpus: float, gpus: float, quiet: dict[str, Any]) -> Callable[[], None
 
     for attempt in (1, 2):  # on a busy machine it may miss its own time limits
         try:
-            ray.init(
-                num_cpus=max(1, math.ceil(cpus)),
-                include_dashboard=False,
-                _temp_dir=folder,
-                **offered,
-                **quiet,
-            )
+            ray.init(include_dashboard=False, _temp_dir=folder, **offered, **quiet)
             return end
         except Exception as error:
             with contextlib.suppress(Exception):

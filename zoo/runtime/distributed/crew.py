@@ -76,7 +76,8 @@ class Crew:
 
             self._threads = max(1, int(placement.cpus_per_worker))
             self._around = ray.put(environment())
-            self._actor = ray.remote(concurrency_groups={CONTROL: 1})(Worker).options(
+            remote: Any = ray.remote  # its types know no groups
+            self._actor = remote(concurrency_groups={CONTROL: 1})(Worker).options(
                 num_cpus=placement.cpus_per_worker,
                 num_gpus=placement.gpus_per_worker,
                 max_restarts=0,
@@ -108,9 +109,7 @@ class Crew:
     def call(self, k: int, method: str, *arguments: Any) -> tuple[Any, int]:
         """Call worker ``k``; returns the reference to its reply, and the number of the call."""
         self._calls += 1
-        return getattr(self.members[k].actor, method).remote(
-            self._calls, *arguments
-        ), self._calls
+        return getattr(self.members[k].actor, method).remote(self._calls, *arguments), self._calls
 
     def tell(self, k: int, method: str, *arguments: Any) -> None:
         """Call worker ``k`` for no reply."""
@@ -175,7 +174,8 @@ class Crew:
                 continue
             self._refuse_strangers(info)
             self.members[k].info, self.members[k].hello = info, None
-            self.emit(Event(JOINED, {"worker": k, "name": self.members[k].name, **info}))
+            where = {name: info[name] for name in ("pid", "host", "node")}
+            self.emit(Event(JOINED, {"worker": k, "name": self.members[k].name, **where}))
             ready.append(k)
         return ready
 

@@ -37,7 +37,7 @@ _WARM, _KNOWN = 5, 20
 class _Chunk:
     """Points under evaluation: rows of the step's points."""
 
-    rows: Array
+    rows: Any  # (k,) int
     step: int
     copies: int = 0  # under way
     deaths: int = 0  # of workers over it
@@ -87,7 +87,7 @@ class EvaluationHost:
         for shard, state in zip(self._shards, states or (), strict=bool(states)):
             shard.restore(state)
         objective = method.problem.objective
-        self._failures = objective.failures
+        self._objective = objective
         self._key, self._parcel = uuid.uuid4().hex, self.crew.put(pack(guarded(objective)))
         self.crew.gather(cancelled)
         self._free, self._loading = set(), {}
@@ -137,7 +137,7 @@ class EvaluationHost:
         self._steps += 1
         if self._steps == _WARM:
             self._worked, self._waited, self._points = 0.0, 0.0, 0
-        left = deque([np.arange(len(x))])
+        left: deque[Any] = deque([np.arange(len(x))])
         again: deque[_Chunk] = deque()
         missing = np.ones(len(x), bool)
         values = np.empty(len(x))
@@ -172,7 +172,7 @@ class EvaluationHost:
         return values
 
     def _next(
-        self, left: deque[Array], again: deque[_Chunk], under_way: list[_Chunk]
+        self, left: deque[Any], again: deque[_Chunk], under_way: list[_Chunk]
     ) -> _Chunk | None:
         """What an idle worker is to do: what was lost, what is left, or what lags."""
         if again:
@@ -224,7 +224,9 @@ class EvaluationHost:
                 self._bury(call.worker, call.actor, str(lost))
                 came.append((call.chunk, None))
                 continue
-            self._failures.update(reply.failures)
+            self._objective.failures.update(reply.failures)
+            if reply.complaint:
+                self._objective.last_error = reply.complaint  # type: ignore[attr-defined]
             self._deaths[call.worker] = 0
             if self.crew.members[call.worker].actor is call.actor:
                 self._free.add(call.worker)

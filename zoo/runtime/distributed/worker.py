@@ -21,8 +21,8 @@ import numpy as np
 import ray
 
 from zoo.errors import Interrupted, ObjectiveError
-from zoo.problem import Array, Objective
-from zoo.runtime.parcel import pack, unpack
+from zoo.problem import Array, CompiledObjective, Objective
+from zoo.runtime.parcel import code_of, pack, unpack
 from zoo.runtime.protocol import Shard, State
 
 #: Method groups of the actor: what asks it to stop must not queue behind what is to be stopped.
@@ -47,6 +47,7 @@ class Reply:
 
     content: Any = None
     failures: dict[str, int] = field(default_factory=dict)
+    complaint: str = ""  # of the objective, about the last of them
     seconds: float = 0.0
     fault: Fault | None = None
 
@@ -54,6 +55,11 @@ class Reply:
 def unpacked(message: Any) -> Any:
     """Message that was pickled, or came through the object store."""
     return pickle.loads(message) if isinstance(message, bytes) else message
+
+
+def _compile(objective: Objective) -> None:
+    if isinstance(objective, CompiledObjective):
+        objective.target()
 
 
 def fault_of(error: BaseException, shard: int | None = None) -> Fault:
@@ -129,12 +135,15 @@ class Worker:
         """Hold shards: build them, in their states if any, and replay the messages since."""
 
         def build() -> None:
-            from zoo.jit import compiled_once
+            from zoo.jit import warm
 
             if self._key != key:
                 self.release()
-                self._key, self._method = key, unpack(parcel)
-            with compiled_once(f"{type(self._method).__module__}"):
+            with warm(code_of(parcel)):
+                if self._key != key:
+                    self._key, self._method = key, unpack(parcel)
+                    _compile(self._method.problem.objective)
+                    self._new_failures()  # those of before, on the driver
                 for index, state in states.items():
                     self._shards[index] = self._method.shard(index, self._threads, self._given_up)
                     if state is not None:
@@ -187,6 +196,12 @@ class Worker:
                 self.release()
                 self._objective = unpack(parcel)
                 self._key = key
+                self._new_failures()  # those of before, on the driver
+                if isinstance(self._objective, CompiledObjective):
+                    from zoo.jit import warm
+
+                    with warm(code_of(parcel)):
+                        _compile(self._objective)
 
         return self._reply(call, take)
 
@@ -211,13 +226,19 @@ class Worker:
             fault = fault_of(ObjectiveError(f"the objective exits (SystemExit: {error.code})"))
         except Exception as error:
             fault = fault_of(error)
-        return Reply(content, self._new_failures(), time.perf_counter() - started, fault)
+        new = self._new_failures()
+        complaint = getattr(self._evaluated(), "last_error", "") if new else ""
+        return Reply(content, new, complaint, time.perf_counter() - started, fault)
+
+    def _evaluated(self) -> Objective | None:
+        """Objective that this worker evaluates."""
+        if self._method is not None:
+            return self._method.problem.objective
+        return self._objective
 
     def _new_failures(self) -> dict[str, int]:
         """Failures of the objective since the last call of this."""
-        objective = self._objective
-        if objective is None and self._method is not None:
-            objective = self._method.problem.objective
+        objective = self._evaluated()
         if objective is None:
             return {}
         new = objective.failures - self._counted
