@@ -165,7 +165,7 @@ def test_help_has_sections_defaults_and_ranges():
     shown = CliRunner().invoke(zoo, ["run", "cbo", "--help"]).output
     sections = [line for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
     titles = [s.split()[0].strip(":") for s in sections]
-    assert titles == ["Problem", "Budget", "Method", "Output", "Other"]
+    assert titles == ["Problem", "Budget", "Method", "Workers", "Output", "Other"]
     flat = " ".join(shown.split())
     assert "--lam NUMBER" in flat
     assert "--memory / --no-memory" in flat
@@ -374,7 +374,7 @@ def test_commands_that_fail(here, capsys):
     code, line = failed(capsys, "run", "cbo", "--command", command, *arguments)
     assert code == 1
     assert "never finite" in line
-    assert "3 output; 3 retried" in line
+    assert "3 output; 3 retried output" in line
     assert "printed 'rubbish', not a number: oh no" in line
 
 

@@ -115,7 +115,7 @@ def test_crash_is_retried_then_counted(tmp_path):
     sim = script(tmp_path, f"echo run >> {tmp_path}/log; echo first >&2; echo boom >&2; exit 3")
     objective = CommandObjective(f"{sim} {{x}}", retries=2)
     assert math.isnan(objective.evaluate(POINT)[0])
-    assert objective.failures == {"crash": 1, "retried": 2}
+    assert objective.failures == {"crash": 1, "retried crash": 2}
     assert (tmp_path / "log").read_text() == "run\n" * 3
     assert objective.last_error == "exit status 3: boom"
 
@@ -124,7 +124,7 @@ def test_crash_once(tmp_path):
     sim = script(tmp_path, f"if mkdir {tmp_path}/seen; then exit 1; fi 2>/dev/null; echo 5")
     objective = CommandObjective(f"{sim} {{x}}")
     assert objective.evaluate(POINT).tolist() == [5.0]
-    assert objective.failures == {"retried": 1}
+    assert objective.failures == {"retried crash": 1}
 
 
 def test_no_retries(tmp_path):
@@ -137,7 +137,7 @@ def test_no_retries(tmp_path):
 def test_output_that_is_no_number(tmp_path):
     objective = CommandObjective(f"{script(tmp_path, 'echo bad luck')} {{x}}")
     assert math.isnan(objective.evaluate(POINT)[0])
-    assert objective.failures == {"output": 1, "retried": 1}
+    assert objective.failures == {"output": 1, "retried output": 1}
     assert objective.last_error == "printed 'bad luck', not a number"
 
 
@@ -193,7 +193,7 @@ def test_threads(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert objective.failures == {"crash": 8, "retried": 8}
+    assert objective.failures == {"crash": 8, "retried crash": 8}
 
 
 def test_relative_and_path_programs(tmp_path, monkeypatch):

@@ -60,7 +60,8 @@ class CommandObjective:
     retries : int
         Further attempts at an evaluation that failed.
     failures : collections.Counter
-        Evaluations given up, by kind (crash, timeout, output), and attempts repeated (retried).
+        Evaluations given up, by kind (crash, timeout, output), and attempts repeated (retried
+        crash, retried timeout, retried output).
     last_error : str
         Why the last attempt that failed did, with the last line it wrote to standard error.
 
@@ -144,7 +145,7 @@ class CommandObjective:
             except _Failure as failure:
                 with self._lock:
                     self.last_error = str(failure)
-                    self.failures["retried" if left else failure.kind] += 1
+                    self.failures[("retried " if left else "") + failure.kind] += 1
                 if not left:
                     return float("nan")
                 left -= 1

@@ -69,7 +69,7 @@ def hosted(
     size = placement.count()
     if crew is None and size is None and not _on_a_cluster(placement):
         why_not = _stay(problem)
-        emit(Event(NOTE, {"text": why_not or "evaluations take long enough: they go to workers"}))
+        emit(Event(NOTE, {"text": why_not or f"evaluations go to {_cores()} workers"}))
         if why_not:
             yield in_process(problem, None)
             return
@@ -120,7 +120,7 @@ def _on_a_cluster(placement: Placement) -> bool:
 
 def _stay(problem: Problem) -> str:
     """Why workers on this machine would not help; empty if they would."""
-    cores = len(os.sched_getaffinity(0))
+    cores = _cores()
     if cores == 1:
         return "one core: the run stays in its own process"
     objective = problem.objective
@@ -130,9 +130,13 @@ def _stay(problem: Problem) -> str:
     if each >= _WORTH_SENDING:
         return ""
     return (
-        f"an evaluation takes {each * 1e6:.3g} us: the run stays in its own process, for sending "
+        f"an evaluation takes {each * 1e3:.3g} ms: the run stays in its own process, for sending "
         "one to another takes longer"
     )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _seconds_each(objective: PythonObjective, problem: Problem) -> float:

@@ -86,8 +86,8 @@ class IsolatedObjective:
     retries : int
         Further attempts at an evaluation that failed.
     failures : collections.Counter
-        Evaluations given up, by kind (crash, timeout), attempts repeated (retried), and
-        exceptions penalized, by type.
+        Evaluations given up, by kind (crash, timeout); attempts repeated (retried crash, retried
+        timeout); and exceptions penalized, by type.
     last_error : str
         Why the last attempt that failed did.
 
@@ -152,7 +152,8 @@ class IsolatedObjective:
                 divided = self.batched and stop - row > 1
                 with self._lock:
                     self.last_error = failure.why
-                    self.failures["retried" if divided or left else failure.kind] += 1
+                    again = "retried " if divided or left else ""
+                    self.failures[again + failure.kind] += 1
                 if left and not divided:
                     left -= 1
                 elif not divided:

@@ -293,9 +293,11 @@ class EvaluationHost:
         """Say so, once, if the evaluations are too cheap to be sent."""
         if self._steps != _KNOWN or self._waited <= self._worked:
             return
-        steps = _KNOWN - _WARM + 1
+        each, steps = self._worked / max(1, self._points), _KNOWN - _WARM + 1
+        if each > _CHUNK:  # something else has held it up
+            return
         text = (
-            f"an evaluation takes {self._worked / self._points * 1e6:.3g} us: "
+            f"an evaluation takes {each * 1e3:.3g} ms: "
             f"{self._points / steps:.3g} of them take {self._worked / steps * 1e3:.3g} ms in one "
             f"process, and {self._waited / steps * 1e3:.3g} ms on {self.crew.size} workers; "
             "without workers this run is faster"

@@ -1,0 +1,38 @@
+"""One Ray for the whole test run, started when the first test needs it."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A head node with a dashboard, which jobs need; this process is connected to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from zoo.runtime.distributed.connection import connect
+
+    node = {"num_cpus": 4, "include_dashboard": True, "dashboard_port": 0}
+    try:
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+    except Exception:  # a busy machine misses Ray's own time limits
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+    end = connect(cluster.address)
+    yield cluster
+    end()
+    cluster.shutdown()
+    assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="session")
+def crews(cluster):
+    """Workers that serve many tests: crews of 1, 2 and 3."""
+    import zoo
+
+    crews = {count: zoo.workers(count, cpus_per_worker=0.2) for count in (1, 2, 3)}
+    yield crews
+    for crew in crews.values():
+        crew.close()
