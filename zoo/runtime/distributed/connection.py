@@ -52,7 +52,7 @@ def connect(
     if ray.is_initialized():
         return lambda: None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    quiet["runtime_env"] = {"working_dir": working_dir} if working_dir else None
+    quiet["runtime_env"] = _environment(working_dir)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     _divert()
     address = address or os.environ.get("RAY_ADDRESS") or None
@@ -60,6 +60,18 @@ def connect(
         _join(address, quiet)
         return ray.shutdown
     return _start(cpus, gpus, quiet)
+
+
+def _environment(working_dir: str | None) -> dict[str, Any]:
+    """What Ray is to set up for the workers, besides what is installed there."""
+    environment: dict[str, Any] = {}
+    if os.environ.get("PYTHONPATH"):  # a cluster's processes have their own
+        environment["env_vars"] = {"PYTHONPATH": os.environ["PYTHONPATH"]}
+    if working_dir is not None:
+        if not os.path.isdir(working_dir):
+            raise InputError(f"working_dir must be a folder; there is none at {working_dir}")
+        environment["working_dir"] = working_dir
+    return environment
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:

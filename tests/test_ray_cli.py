@@ -1,0 +1,199 @@
+"""Workers on the command line, and as jobs of a cluster."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zoo.runtime.folder import RunFolder
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+MINE = """
+import os, time
+from helper import middle
+
+def slow(x):
+    time.sleep(float(os.environ.get("DELAY", "0.02")))
+    return float(((x - middle) ** 2).sum())
+
+def dies(x):
+    os._exit(7) if x[0] > 0 else None
+    return float((x**2).sum())
+"""
+SLOW = ["--objective", "mine.py:slow", "--dim", "3", "--bounds=-2,2", "--particles", "10"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "helper.py").write_text("middle = 0.3\n")
+    return tmp_path
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *arguments],
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def call(*arguments):
+    process = start(*arguments)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def events(folder, kind):
+    return [event for event in RunFolder(folder).workers() if event["event"] == kind]
+
+
+def same_run(path, *arguments):
+    """The same run, in its own process."""
+    code, out, _ = call("run", "cbo", *arguments, "--json")
+    assert code == 0
+    return json.loads(out)
+
+
+def test_a_ray_of_its_own_leaves_nothing(here):
+    arguments = ["--objective", "rastrigin", "--dim", "4", "--shards", "2", "--steps", "50"]
+    process = start("run", "cbo", *arguments, "--workers", "2", "--json")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    result = json.loads(out)  # and nothing else
+    assert result["workers"] == {"workers": 2}
+    for name, value in same_run(here, *arguments).items():
+        if name not in ("seconds", "workers"):
+            assert result[name] == value, name
+    assert not list(Path("/tmp").glob(f"zoo-ray-{process.pid}-*"))
+
+    def gone():
+        lines = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
+        return not any(f"zoo-ray-{process.pid}-" in line for line in lines)
+
+    until(gone, 20)
+
+
+def test_interrupted_and_resumed_on_other_workers(here, cluster):
+    arguments = [*SLOW, "--steps", "40"]
+    there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
+    process = start("run", "cbo", *arguments, "--workers", "2", *there, "--out", "run")
+    until(lambda: len(RunFolder("run").history()) > 5)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert re.fullmatch(r"zoo: interrupted at step \d+; 'zoo resume run' continues it\n", err)
+    assert "workers" in out
+    code, out, err = call("resume", "run", "--workers", "1", *there, "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    whole = same_run(here, *arguments)
+    for name in ("x", "fun", "consensus", "nfev", "nit", "spread"):
+        assert result[name] == whole[name]
+
+
+def test_a_driver_killed_on_a_cluster_resumes(here, cluster):
+    arguments = [*SLOW, "--steps", "30", "--snapshot-every", "0.2"]
+    there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
+    process = start("run", "cbo", *arguments, "--workers", "2", *there, "--out", "run")
+    until(lambda: (Path("run") / "snapshot.previous.npz").exists())
+    pids = [event["pid"] for event in events("run", "joined")]
+    process.kill()
+    process.communicate()
+    code, out, _ = call("resume", "run", "--workers", "3", *there, "--json")
+    assert code == 0
+    assert json.loads(out)["x"] == same_run(here, *arguments)["x"]
+    until(lambda: not any(map(psutil.pid_exists, pids)))  # the dead driver's
+
+
+def test_a_lost_worker_is_one_line_and_shown(here, cluster):
+    arguments = [*SLOW, "--steps", "30"]
+    there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
+    process = start("run", "cbo", *arguments, "--workers", "2", *there, "--out", "run")
+    until(lambda: len(RunFolder("run").history()) > 5)
+    pid = events("run", "joined")[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert re.fullmatch(rf"zoo: lost worker {pid}@\S+ \(its process died\); going on .*\n", err)
+    assert re.search(r"workers +2 in the end, 1 lost", out)
+    code, out, _ = call("show", "run")
+    assert code == 0
+    assert re.search(rf"worker +{pid}@\S+ +lost +its process died", out)
+    assert len(re.findall(r"joined", out)) == 3
+    code, out, _ = call("show", "run", "--json")
+    assert [e["event"] for e in json.loads(out)["workers"]].count("lost") == 1
+
+
+def test_an_objective_that_kills_its_process(here, cluster):
+    there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
+    arguments = ["--objective", "mine.py:dies", *SLOW[2:], "--steps", "4", "--workers", "2"]
+    code, out, err = call("run", "cbo", *arguments, *there, "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result["failures"]["crash"] == result["nonfinite"] > 0
+    assert result["failures"]["retried crash"] == result["nonfinite"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--workers", "x"], "workers must be auto or a whole number >= 1, got 'x'"),
+        (["--workers", "2", "--threads", "2"], "threads are for a run in its own process"),
+        (["--workers", "2", "--ray-address", "127.0.0.1:9"], "no Ray cluster answers at"),
+        (["--workers", "2", "--ray-address", "nowhere"], "no Ray cluster answers at nowhere"),
+        (["--workers", "2", "--ray-address", "ray://h:1"], "ray_address must be auto or HOST"),
+        (["--workers", "2", "--working-dir", "nowhere"], "working_dir"),
+        (["--ray-address", "auto"], "ray_address needs workers too"),
+        (["--workers", "2", "--gpus-per-worker", "-1"], "gpus_per_worker must be >= 0"),
+    ],
+)
+def test_bad_input_is_one_line(here, given, said):
+    code, out, err = call("run", "cbo", *SLOW, *given)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_a_job_of_the_cluster(here, cluster):
+    import ray
+
+    url = "http://" + ray.worker.global_worker.node.address_info["webui_url"]
+    ran = subprocess.run(
+        [
+            *(Path(sys.executable).parent / "ray", "job", "submit", "--address", url),
+            *("--working-dir", ".", "--"),
+            *("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "cli.main", "run", "cbo"),
+            *(*SLOW, "--steps", "5", "--workers", "2", "--cpus-per-worker", "0.2"),
+            *("--out", here / "run", "--json"),
+        ],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert RunFolder("run").result()["fun"] == same_run(here, *SLOW, "--steps", "5")["fun"]
+    assert '"workers": {"workers": 2}' in ran.stdout
