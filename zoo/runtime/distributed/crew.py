@@ -23,6 +23,8 @@ from zoo.runtime.events import JOINED, LOST, NOTE, Event
 
 #: Seconds to wait for all workers before starting with those that there are.
 _PATIENCE = 10.0
+#: Workers that may die in a row before they were ready, and as many as there are to be.
+_STILLBORN = 10
 #: Seconds between two looks at what is going on, while waiting.
 _LOOK = 0.1
 
@@ -61,6 +63,7 @@ class Crew:
         self.emit: Callable[[Event], None] = _unheard
         self._ray = ray
         self._calls = 0
+        self._stillborn = 0
         here = len(os.sched_getaffinity(0))
         wanted = size or placement.count() or 0
         self._end = connect(
@@ -169,9 +172,11 @@ class Crew:
             try:
                 info = self.get(reference)
             except WorkerLost as error:
+                self._stillborn += 1
                 self._refuse_hopeless(str(error))
-                self.lose(k, str(error))
+                self.replace(k)
                 continue
+            self._stillborn = 0
             self._refuse_strangers(info)
             self.members[k].info, self.members[k].hello = info, None
             where = {name: info[name] for name in ("pid", "host", "node")}
@@ -226,6 +231,8 @@ class Crew:
         )
 
     def _refuse_hopeless(self, why: str) -> None:
+        if self._stillborn > _STILLBORN + self.size:
+            raise RunError(f"workers die as they start, the last of them so: {why}")
         if "No module named" in why or "ModuleNotFoundError" in why or "ImportError" in why:
             raise RunError(
                 "zoo cannot be imported by the workers: install it on every node, or submit the "
