@@ -51,7 +51,7 @@ def resume_run(
     if threads is not None:
         build(Output, {"threads": threads})
     placed = {name: value for name, value in given.items() if value is not None}
-    build(Placement, placed).check()
+    build(Placement, placed).check(threads)
     folder = RunFolder(run)
     stored = read_run(folder)
     config = problem_config(stored)

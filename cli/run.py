@@ -77,7 +77,7 @@ def run_method(name: str, config_file: str | None = None, **given: Any) -> None:
         return build(config, {key: values.pop(key) for key in names & values.keys()})
 
     output, placement = part(Output), part(Placement)
-    placement.check()
+    placement.check(output.threads)
     _start(name, located(part(ProblemConfig)), values, placement, output)
 
 

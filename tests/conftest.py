@@ -15,7 +15,7 @@ def cluster():
 
     from zoo.runtime.distributed.connection import connect
 
-    node = {"num_cpus": 4, "include_dashboard": True, "dashboard_port": 0}
+    node = {"num_cpus": 4, "num_gpus": 1, "include_dashboard": True, "dashboard_port": 0}
     node["dashboard_agent_listen_port"] = 0
     try:
         cluster = Cluster(initialize_head=True, head_node_args=node)

@@ -383,6 +383,39 @@ def test_deadlines_and_interrupts_within_a_step(crews):
     assert result.status == "seconds"
 
 
+def test_fractional_gpus(cluster):
+    def visible(x):
+        return float(os.environ["CUDA_VISIBLE_DEVICES"] == "0")
+
+    with zoo.workers(2, cpus_per_worker=0.2, gpus_per_worker=0.5) as crew:
+        result = zoo.minimize(visible, BOUNDS, workers=crew, particles=8, steps=2)
+    assert result.fun == 1.0
+
+
+def test_a_mixed_cluster_is_told_of(crews, monkeypatch):
+    from zoo.runtime.distributed.shards import RayHost
+
+    seen = []
+    host = RayHost(crews[1])
+    monkeypatch.setattr(crews[1], "emit", seen.append)
+    for name in ("znver3", "znver3", "skylake", "haswell"):
+        host._compare(name)
+    assert len(seen) == 1
+    assert "(skylake, znver3)" in seen[0].data["text"]
+
+
+def test_a_cluster_that_is_not_there_costs_no_folder(tmp_path):
+    out = tmp_path / "r"
+    code = f"""if True:
+        import zoo
+        zoo.minimize(
+            lambda x: 0.0, [(0, 1)], workers=2, ray_address="127.0.0.1:9", out={str(out)!r}
+        )"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "InputError: no Ray cluster answers at 127.0.0.1:9" in ran.stderr
+    assert not out.exists()
+
+
 # Nodes
 
 NODES = """

@@ -77,7 +77,6 @@ def split_placement(workers: Any, options: dict[str, Any]) -> tuple[Placement, A
         return workers.placement, workers, rest
     else:
         raise InputError(f"workers must be auto or a whole number >= 1, got {workers!r}")
-    placement.check()
     return placement, None, rest
 
 
@@ -213,6 +212,7 @@ def minimize(
         retries=retries,
     )
     placement, crew, options = split_placement(workers, options)
+    placement.check(threads)
     config, budget = split_options(method, options)
     start = start_point(x0, problem)
     for warning in config.warnings(problem.dimension):
@@ -441,6 +441,10 @@ def launch(
                 spent=spent,
                 cancelled=cancelled,
             )
+    except InputError:
+        if folder is not None:
+            folder.discard()  # nothing has been run: the same command may be given again
+        raise
     except (Interrupted, ObjectiveError) as error:
         if math.isfinite(driver.progress().best):
             partial = fields(spent + time.perf_counter() - started)

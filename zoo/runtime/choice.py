@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import InputError, Interrupted
+from zoo.errors import Interrupted
 from zoo.problem import CompiledObjective, Problem, PythonObjective, never
 from zoo.runtime.distributed.placement import Placement
 from zoo.runtime.events import NOTE, Event
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds of an evaluation from which on it pays to send it to another process.
 _WORTH_SENDING = 2e-3
-#: Seconds that the measurement of one may take: it is long enough then.
-_TRIAL = 0.5
+#: Seconds that one may take while it is measured; the first may have much to load.
+_TRIAL = 5.0
 
 
 @contextmanager
@@ -59,12 +59,10 @@ def hosted(
     InputError
         If the placement does not fit.
     """
-    placement.check()
+    placement.check(threads)
     if crew is None and not placement.distributed:
         yield in_process(problem, threads)
         return
-    if threads is not None:
-        raise InputError("threads are for a run in its own process: leave them out, or workers")
     shards = _shards_travel(problem, method, placement)
     size = placement.count()
     if crew is None and size is None and not _on_a_cluster(placement):
@@ -73,19 +71,17 @@ def hosted(
         if why_not:
             yield in_process(problem, None)
             return
-    if crew is None and shards and (size or method.shards) >= method.shards:
-        if size is not None and size > method.shards:
-            text = f"{method.shards} shards keep no more than as many workers busy (shards)"
-            emit(Event(NOTE, {"text": text}))
-        size = method.shards
+    if crew is None and shards and size is not None and size > method.shards:
+        text = f"{method.shards} shards keep no more than as many workers busy (shards)"
+        emit(Event(NOTE, {"text": text}))
     from zoo.runtime.distributed.crew import Crew as NewCrew
     from zoo.runtime.distributed.evaluations import EvaluationHost
     from zoo.runtime.distributed.shards import RayHost
 
-    owned = NewCrew(placement, size) if crew is None else None
+    owned = NewCrew(placement, method.shards if shards else None) if crew is None else None
     used = crew or owned
     assert used is not None
-    used.emit = emit
+    used.listen(emit)
     host: Any = (RayHost if shards else EvaluationHost)(used)
     try:
         yield host

@@ -6,6 +6,7 @@ last two snapshots are kept; a damaged one is noticed by its checksum. Plain JSO
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -100,6 +101,7 @@ class RunFolder:
         self.path = Path(path)
         self.interval = interval
         self.rows = 0
+        self._fresh = False
         self._lock: IO[str] | None = None
 
     def create(self, config: Mapping[str, Any]) -> None:
@@ -122,6 +124,16 @@ class RunFolder:
         self.lock()
         self._write_json(CONFIG, {"format": FORMAT, **config})
         _replace(self.path / HISTORY, b"")
+        self._fresh = True
+
+    def discard(self) -> None:
+        """Remove the run if it was created here and nothing has happened in it."""
+        if not self._fresh or self.rows:
+            return
+        for name in (CONFIG, HISTORY, WORKERS, LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other files are in it
+            self.path.rmdir()
 
     def config(self) -> dict[str, Any]:
         """Read the configuration that the run was started with.
@@ -145,6 +157,7 @@ class RunFolder:
         self, method: State, shards: Sequence[State], seconds: float, rows: int | None = None
     ) -> None:
         """Write a snapshot, of ``rows`` rows of the history; the one before is kept as well."""
+        self._fresh = False
         arrays = {f"method/{name}": array for name, array in method.items()}
         for index, shard in enumerate(shards):
             arrays |= {f"shard{index}/{name}": array for name, array in shard.items()}

@@ -53,9 +53,15 @@ class Crew:
     placement : Placement
     emit : callable
         Called with each event: JOINED, LOST, NOTE.
+
+    Parameters
+    ----------
+    placement : Placement
+    most : int, optional
+        Workers that can be of use.
     """
 
-    def __init__(self, placement: Placement, size: int | None = None) -> None:
+    def __init__(self, placement: Placement, most: int | None = None) -> None:
         import ray
 
         placement.check()
@@ -65,14 +71,14 @@ class Crew:
         self._calls = 0
         self._stillborn = 0
         here = len(os.sched_getaffinity(0))
-        wanted = size or placement.count() or 0
+        wanted = min(placement.count() or 0, most or 100_000)
         self._end = connect(
             placement.ray_address,
             cpus=max(here, wanted * placement.cpus_per_worker),
             gpus=wanted * placement.gpus_per_worker,
             working_dir=placement.working_dir,
         )
-        self.size = wanted or self._room()
+        self.size = wanted or min(self._room(), most or 100_000)
         self.members: list[Member] = []
         try:
             from zoo.runtime.distributed.worker import CONTROL, Worker, environment
@@ -179,10 +185,21 @@ class Crew:
             self._stillborn = 0
             self._refuse_strangers(info)
             self.members[k].info, self.members[k].hello = info, None
-            where = {name: info[name] for name in ("pid", "host", "node")}
-            self.emit(Event(JOINED, {"worker": k, "name": self.members[k].name, **where}))
+            self._introduce(k)
             ready.append(k)
         return ready
+
+    def listen(self, emit: Callable[[Event], None]) -> None:
+        """Send events to another run, from the workers that there are on."""
+        self.emit = emit
+        for k in self.live():
+            self._introduce(k)
+
+    def _introduce(self, k: int) -> None:
+        member = self.members[k]
+        assert member.info is not None
+        where = {name: member.info[name] for name in ("pid", "host", "node")}
+        self.emit(Event(JOINED, {"worker": k, "name": member.name, **where}))
 
     def gather(self, cancelled: Callable[[], bool] = never) -> None:
         """Wait until all workers are ready; or one is, and patience ends.

@@ -60,9 +60,11 @@ class Placement:
             raise InputError(f"workers must be auto or a whole number >= 1, got {self.workers!r}")
         return count
 
-    def check(self) -> None:
+    def check(self, threads: int | None = None) -> None:
         """Raise InputError for what does not fit together."""
         self.count()
+        if self.distributed and threads is not None:
+            raise InputError("threads are for a run in its own process: leave them out, or workers")
         for name in ("ray_address", "working_dir"):
             if not self.distributed and getattr(self, name) is not None:
                 raise InputError(f"{name} needs workers too: --workers N, or --workers auto")

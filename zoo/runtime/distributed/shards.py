@@ -16,7 +16,7 @@ from zoo.errors import Interrupted, RunError
 from zoo.problem import never
 from zoo.runtime.distributed.crew import Crew, WorkerLost
 from zoo.runtime.distributed.worker import Fault, Reply, raised
-from zoo.runtime.events import REPLAYED, Event
+from zoo.runtime.events import NOTE, REPLAYED, Event
 from zoo.runtime.parcel import pack
 from zoo.runtime.protocol import Method, State
 
@@ -60,6 +60,7 @@ class RayHost:
         self.counts: Counter[str] = Counter()
         self._cancelled: Callable[[], bool] = never
         self._key = ""
+        self._cpus: set[str] = set()
         self._forget()
 
     def _forget(self) -> None:
@@ -245,12 +246,24 @@ class RayHost:
                         raise raised(reply.fault)
                     for index in call.shards:
                         self._homes[index] = call.worker
+                    self._compare(reply.content)
                     if self._log:
                         data = {"worker": call.worker, "shards": call.shards}
                         self.crew.emit(Event(REPLAYED, data | {"messages": len(self._log)}))
                         self.counts["messages"] += len(self._log)
         finally:
             self._calls |= {r: call for r, call in others.items() if self._is_there(call)}
+
+    def _compare(self, cpu: str) -> None:
+        """Say so, once, if code is compiled for several types of CPU."""
+        before = len(self._cpus) > 1
+        self._cpus.add(cpu)
+        if len(self._cpus) == 2 and not before:
+            text = (
+                f"the workers have CPUs of several types ({', '.join(sorted(self._cpus))}), whose "
+                "last bits may differ: NUMBA_CPU_NAME=generic in the environment makes them equal"
+            )
+            self.crew.emit(Event(NOTE, {"text": text}))
 
     def _welcome(self) -> None:
         """Give shards to workers that have none, from those that have most."""

@@ -118,12 +118,6 @@ class Worker:
             "numpy": np.__version__,
         }
 
-    def cpu(self) -> str:
-        """Name of the CPU that code is compiled for here."""
-        from zoo.jit import cpu_name
-
-        return cpu_name()
-
     @ray.method(concurrency_group=CONTROL)
     def cancel(self, call: int) -> None:
         """Give up the calls up to this number."""
@@ -132,10 +126,13 @@ class Worker:
     def place(
         self, call: int, key: str, parcel: bytes, states: dict[int, State | None], *log: Any
     ) -> Reply:
-        """Hold shards: build them, in their states if any, and replay the messages since."""
+        """Hold shards: build them, in their states if any, and replay the messages since.
 
-        def build() -> None:
-            from zoo.jit import warm
+        Answers with the name of the CPU that code is compiled for here.
+        """
+
+        def build() -> str:
+            from zoo.jit import cpu_name, warm
 
             if self._key != key:
                 self.release()
@@ -153,6 +150,7 @@ class Worker:
                     self._shards[index].step(unpacked(message))
             if log:  # these have been counted
                 self._new_failures()
+            return cpu_name()
 
         return self._reply(call, build)
 
