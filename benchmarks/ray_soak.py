@@ -36,7 +36,7 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     run: dict[str, Any] = {"particles": 400, "shards": 4, "seed": 1, "spread_tol": 0.0}
 
-    with zoo.workers(2, restarts=20) as crew:
+    with zoo.workers(2, respawns=20) as crew:
         started = time.perf_counter()
         trial = zoo.minimize(FUNCTION, BOUNDS, workers=crew, steps=1000, **run)
         run["steps"] = int(1000 / trial.seconds * length)

@@ -3,7 +3,11 @@
 import itertools
 import json
 import math
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import cma
 import numpy as np
@@ -23,6 +27,8 @@ from zoo.optimize import describe, launch, split_options
 from zoo.problem import Problem, as_objective
 from zoo.runtime.budget import Budget
 from zoo.runtime.folder import RunFolder
+
+ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -637,3 +643,21 @@ def test_plot(tmp_path, monkeypatch, capsys):
     assert main([*run, "--out", "R"]) == 0
     assert main(["show", "R", "--plot", "r.png"]) == 0
     assert (tmp_path / "r.png").stat().st_size > 10_000
+
+
+def test_bits_do_not_depend_on_the_threads_of_linear_algebra():
+    code = """if True:
+        import zoo
+        result = zoo.minimize(
+            lambda x: float((x**2 * range(1, 101)).sum()), [(-5, 5)] * 100, "cma", steps=60
+        )
+        print(result.x.tobytes().hex())"""
+
+    def run(threads):
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": threads}
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment, cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    assert run("1") == run("2") != ""

@@ -237,8 +237,8 @@ def test_a_shard_that_kills_its_workers_ends_the_run_which_resumes(cluster, tmp_
         if progress.step > 20:
             (tmp_path / "armed").touch()
 
-    with zoo.workers(2, cpus_per_worker=0.2, distribute="shards", restarts=1) as crew:
-        with pytest.raises(zoo.RunError, match=r"lost its worker 2 times.*restarts is 1"):
+    with zoo.workers(2, cpus_per_worker=0.2, distribute="shards", respawns=1) as crew:
+        with pytest.raises(zoo.RunError, match=r"lost its worker 2 times.*respawns is 1"):
             zoo.minimize(
                 deadly, BOUNDS, workers=crew, out=tmp_path / "run", callback=arm, **options
             )
@@ -273,6 +273,29 @@ def test_what_cannot_be_sent_is_said(crews):
 def test_bad_placements(given, message):
     with pytest.raises(zoo.InputError, match=message):
         zoo.minimize(in_python, BOUNDS, **given)
+
+
+def test_no_name_is_two_parameters():
+    from zoo.config import options_of as names_of
+    from zoo.methods import METHODS
+    from zoo.runtime.budget import Budget
+    from zoo.runtime.distributed.placement import Placement
+
+    for entry in METHODS.values():
+        names = [n for part in (entry.config_class(), Budget, Placement) for n in names_of(part)]
+        assert len(names) == len(set(names))
+
+
+def test_a_ray_of_our_own_though_there_is_a_cluster(tmp_path):
+    code = """if True:
+        import zoo
+        with zoo.workers(1, ray_address="local") as crew:
+            print(zoo.minimize(lambda x: x[0] ** 2, [(0, 1)], workers=crew, steps=3).nit)"""
+    environment = os.environ | {"RAY_ADDRESS": "127.0.0.1:9"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ran.stdout == "3\n", ran.stderr
 
 
 # Evaluations

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import cma
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from zoo.cma.config import CMAConfig
 from zoo.cma.restarts import Restart
@@ -15,6 +17,16 @@ from zoo.runtime.folder import to_json
 
 #: Stands for a value that is not finite while none has been: larger than what objectives return.
 _HUGE = 1e300
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _alone() -> Any:
+    """One thread for linear algebra: its sums depend on how many there are."""
+    return _controller().limit(limits=1, user_api="blas")
 
 
 class Descent:
@@ -64,7 +76,7 @@ class Descent:
 
     def ask(self) -> Array:
         """Points (popsize, d) to be evaluated next."""
-        with np.errstate(all="ignore"):
+        with _alone(), np.errstate(all="ignore"):
             self._asked = self.strategy.ask()
         return self._placed(np.array(self._asked))
 
@@ -79,7 +91,7 @@ class Descent:
         self._worst = float(np.max(values[finite], initial=self._worst))
         worst = self._worst if self._worst > -math.inf else _HUGE
         told = np.where(finite, values, worst)
-        with np.errstate(all="ignore"):
+        with _alone(), np.errstate(all="ignore"):
             if self._penalties == []:
                 low, high = np.sort(told)[[(len(told) + 1) // 4, 3 * (len(told) + 1) // 4]]
                 if not 0.0 < (high - low) / self.strategy.sigma**2 < _HUGE:

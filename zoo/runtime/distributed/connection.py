@@ -134,7 +134,7 @@ def _start(cpus: float, gpus: float, quiet: dict[str, Any]) -> Callable[[], None
 
     for attempt in (1, 2):  # on a busy machine it may miss its own time limits
         try:
-            ray.init(include_dashboard=False, _temp_dir=folder, **offered, **quiet)
+            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **offered, **quiet)
             return end
         except Exception as error:
             with contextlib.suppress(Exception):

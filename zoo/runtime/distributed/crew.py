@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import zoo
 from zoo.config import build
 from zoo.errors import Interrupted, RunError
 from zoo.problem import never
@@ -261,8 +262,8 @@ class Crew:
 
         if info["sources"] != source_digest():
             raise RunError(
-                f"the worker on {info['host']} runs another version of zoo: "
-                "install the same one on every node"
+                f"the worker on {info['host']} has another version of zoo, {info['zoo']}, than "
+                f"{zoo.__file__}: install the same one on every node"
             )
 
 
@@ -300,7 +301,7 @@ def workers(number: int | str = "auto", **placement: Any) -> Crew:
         How many; by default as many as the machine, or the cluster, has room for.
     **placement
         Of :class:`zoo.runtime.distributed.placement.Placement`: ``ray_address``,
-        ``cpus_per_worker``, ``gpus_per_worker``, ``restarts``, ``distribute``, ``working_dir``.
+        ``cpus_per_worker``, ``gpus_per_worker``, ``respawns``, ``distribute``, ``working_dir``.
 
     Examples
     --------

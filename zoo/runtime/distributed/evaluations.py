@@ -25,6 +25,8 @@ from zoo.runtime.protocol import Method, Shard, State
 
 #: Seconds of work that a chunk is to hold, so that a call's 0.5 ms do not matter.
 _CHUNK = 0.01
+#: and that it holds at least, so that the last ones do not cost more than what they level.
+_LEAST = 2e-3
 #: A chunk is a straggler when it has taken so many times what one usually takes, and so long.
 _SLOW, _SLOW_SECONDS = 3.0, 0.05
 #: Chunks whose times are remembered.
@@ -179,7 +181,8 @@ class EvaluationHost:
             return again.popleft()
         if left:
             rows = left.popleft()
-            count = min(self._chunk_size(), math.ceil(len(rows) / max(1, len(self.crew.live()))))
+            share = math.ceil(len(rows) / max(1, len(self.crew.live())))
+            count = min(self._points_of(_CHUNK), max(share, self._points_of(_LEAST)))
             if count < len(rows):
                 left.appendleft(rows[count:])
             return _Chunk(rows[:count], self._steps)
@@ -189,10 +192,11 @@ class EvaluationHost:
         self.counts["copies"] += 1
         return lagging[0]
 
-    def _chunk_size(self) -> int:
+    def _points_of(self, seconds: float) -> int:
+        """Points that make so many seconds of work; 1 while that is not known."""
         if not self._times:
             return 1
-        return max(1, int(_CHUNK / max(1e-9, statistics.median(self._times))))
+        return max(1, int(seconds / max(1e-9, statistics.median(self._times))))
 
     def _lags(self, chunk: _Chunk) -> bool:
         if not self._times:
@@ -239,10 +243,10 @@ class EvaluationHost:
         if chunk.copies:
             return  # by another worker, now
         chunk.deaths += 1
-        if chunk.deaths > self.crew.placement.restarts:
+        if chunk.deaths > self.crew.placement.respawns:
             raise RunError(
                 f"workers died {chunk.deaths} times in a row over the same evaluation, and "
-                f"restarts is {self.crew.placement.restarts}: the run stops here"
+                f"respawns is {self.crew.placement.respawns}: the run stops here"
             )
         self.counts["resent"] += 1
         under_way.remove(chunk)
@@ -262,10 +266,10 @@ class EvaluationHost:
             self._free.discard(k)
             self.crew.lose(k, why)
             self._deaths[k] += 1
-            if self._deaths[k] > self.crew.placement.restarts:
+            if self._deaths[k] > self.crew.placement.respawns:
                 raise RunError(
-                    f"a worker died {self._deaths[k]} times in a row ({why}), and restarts is "
-                    f"{self.crew.placement.restarts}: the run stops here"
+                    f"a worker died {self._deaths[k]} times in a row ({why}), and respawns is "
+                    f"{self.crew.placement.respawns}: the run stops here"
                 )
 
     def _load(self, k: int) -> None:

@@ -19,7 +19,7 @@ class Placement:
     )
     ray_address: str | None = option(
         None,
-        "Ray cluster to work on: auto, or HOST:PORT (also from RAY_ADDRESS). Without one a Ray is "
+        "Ray cluster to work on: auto, local, or HOST:PORT (also from RAY_ADDRESS). Without one a Ray is "
         "started on this machine, and stopped in the end.",
     )
     distribute: str = option(
@@ -30,8 +30,10 @@ class Placement:
     )
     cpus_per_worker: float = option(1.0, "CPUs a worker asks Ray for; may be a fraction.", above=0)
     gpus_per_worker: float = option(0.0, "GPUs a worker asks Ray for; may be a fraction.", least=0)
-    restarts: int = option(
-        5, "Deaths of workers in a row, without progress between, that a run survives.", least=0
+    respawns: int = option(
+        5,
+        "Times in a row that a worker may die, without progress between, before the run ends.",
+        least=0,
     )
     working_dir: str | None = option(
         None, "Folder that Ray copies to the nodes of its cluster, and works in there."

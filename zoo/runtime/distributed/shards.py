@@ -201,10 +201,10 @@ class RayHost:
             self._deaths[index] += 1
         self.crew.lose(k, why, orphans)
         worst = max(orphans, key=lambda index: self._deaths[index])
-        if self._deaths[worst] > self.crew.placement.restarts:
+        if self._deaths[worst] > self.crew.placement.respawns:
             raise RunError(
                 f"shard {worst} lost its worker {self._deaths[worst]} times in a row ({why}), and "
-                f"restarts is {self.crew.placement.restarts}: the run stops here"
+                f"respawns is {self.crew.placement.respawns}: the run stops here"
             )
 
     def _house(self) -> None:

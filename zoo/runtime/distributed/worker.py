@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import ray
 
+import zoo
 from zoo.errors import Interrupted, ObjectiveError
 from zoo.problem import Array, CompiledObjective, Objective
 from zoo.runtime.parcel import code_of, pack, unpack
@@ -114,6 +115,7 @@ class Worker:
             "node": node[:8],
             "host": host,
             "sources": source_digest(),
+            "zoo": zoo.__file__,
             "python": platform.python_version(),
             "numpy": np.__version__,
         }
