@@ -31,7 +31,7 @@ def megabytes(pid: int) -> float:
 
 def main() -> int:
     options = arguments(__doc__)
-    length, every = (40.0, 5.0) if options.quick else (600.0, 10.0)
+    length, every = (40.0, 5.0) if options.quick else (780.0, 10.0)
     kills: list[float] = []
     rows: list[dict[str, Any]] = []
     run: dict[str, Any] = {"particles": 400, "shards": 4, "seed": 1, "spread_tol": 0.0}

@@ -19,8 +19,8 @@ class Placement:
     )
     ray_address: str | None = option(
         None,
-        "Ray cluster to work on: auto, local, or HOST:PORT (also from RAY_ADDRESS). Without one a Ray is "
-        "started on this machine, and stopped in the end.",
+        "Ray cluster to work on: auto, or HOST:PORT (also from RAY_ADDRESS). Without one, or with "
+        "local, a Ray is started on this machine, and stopped in the end.",
     )
     distribute: str = option(
         "auto",
