@@ -665,7 +665,7 @@ def test_what_cannot_be_imported(isolate, call, why):
     for _ in range(2):
         with pytest.raises(InputError) as caught:
             objective.evaluate(rows(0, 1))
-        assert str(caught.value).startswith("the objective cannot be imported in another process: ")
+        assert str(caught.value).startswith("the objective cannot be ")  # set up, or imported
         assert why in str(caught.value)
     assert not objective.failures
 

@@ -501,7 +501,8 @@ def test_cpu_and_sources(monkeypatch):
     assert cpu_name()
     monkeypatch.setattr(numba.config, "CPU_NAME", "generic")
     assert cpu_name() == "generic"
-    assert CACHE.endswith(f"compiled-{source_digest()[:16]}")
+    assert CACHE.endswith(f"compiled-{source_digest('runtime')[:16]}")
+    assert source_digest("runtime") != source_digest()
 
 
 STEPS = """
