@@ -29,6 +29,8 @@ _CHUNK = 0.01
 _LEAST = 2e-3
 #: A chunk is a straggler when it has taken so many times what one usually takes, and so long.
 _SLOW, _SLOW_SECONDS = 3.0, 0.05
+#: Chunks that take no longer than this are sent one ahead.
+_AHEAD = 0.05
 #: Chunks whose times are remembered.
 _REMEMBERED = 64
 #: Steps between which the cost of sending is measured.
@@ -57,10 +59,10 @@ class _Call:
 class EvaluationHost:
     """Holds shards here and evaluates their points on a crew; see :class:`zoo.runtime.hosts.Host`.
 
-    Points go to the workers in chunks, one at a time each, sized by the measured time of an
-    evaluation. What a worker dies over is sent to another. When nothing is left to send, a chunk
-    that takes much longer than usual is sent to an idle worker too; the first answer counts, and
-    the other is given up. Crashes and timeouts of an evaluation are dealt with on its worker.
+    Points go to the workers in chunks, sized by the measured time of an evaluation. What a worker
+    dies over is sent to another. When nothing is left to send, a chunk that takes much longer than
+    usual is sent to an idle worker too; the first answer counts, and the other is given up. Crashes
+    and timeouts of an evaluation are dealt with on its worker.
 
     Attributes
     ----------
@@ -73,7 +75,7 @@ class EvaluationHost:
         self.counts: Counter[str] = Counter()
         self._shards: list[Shard] = []
         self._calls: dict[Any, _Call] = {}
-        self._free: set[int] = set()
+        self._queued: dict[int, int] = {}  # calls under way, by worker that is in service
         self._loading: dict[Any, tuple[int, Any]] = {}
         self._times: deque[float] = deque(maxlen=_REMEMBERED)  # seconds an evaluation
         self._steps, self._worked, self._waited, self._points = 0, 0.0, 0.0, 0
@@ -92,10 +94,10 @@ class EvaluationHost:
         self._objective = objective
         self._key, self._parcel = uuid.uuid4().hex, self.crew.put(pack(guarded(objective)))
         self.crew.gather(cancelled)
-        self._free, self._loading = set(), {}
+        self._queued, self._loading = {}, {}
         for k in self.crew.live():
             self._load(k)
-        while not self._free:
+        while not self._queued:
             if cancelled():
                 raise Interrupted
             self._staff(0.1)
@@ -148,8 +150,8 @@ class EvaluationHost:
             if self._cancelled():
                 raise Interrupted
             self._staff()
-            for k in sorted(self._free):
-                chunk = self._next(left, again, under_way)
+            for k in self._takers(bool(left)):
+                chunk = self._next(left, again, under_way if self._queued[k] == 0 else [])
                 if chunk is None:
                     break
                 self._send(k, chunk, x)
@@ -173,6 +175,20 @@ class EvaluationHost:
         self._judge()
         return values
 
+    def _takers(self, more: bool) -> list[int]:
+        """Workers to send something to, idle ones first; one more to each, if there is enough.
+
+        What waits at a worker hides the time between its answer and the next call.
+        """
+        idle = sorted(k for k, queued in self._queued.items() if queued == 0)
+        short = 0.0 < self._usual() * self._points_of(_CHUNK) < _AHEAD
+        ahead = sorted(k for k, queued in self._queued.items() if queued == 1)
+        return [*idle, *(ahead if more and short else [])]
+
+    def _usual(self) -> float:
+        """Seconds of an evaluation; 0 while that is not known."""
+        return statistics.median(self._times) if self._times else 0.0
+
     def _next(
         self, left: deque[Any], again: deque[_Chunk], under_way: list[_Chunk]
     ) -> _Chunk | None:
@@ -194,14 +210,12 @@ class EvaluationHost:
 
     def _points_of(self, seconds: float) -> int:
         """Points that make so many seconds of work; 1 while that is not known."""
-        if not self._times:
-            return 1
-        return max(1, int(seconds / max(1e-9, statistics.median(self._times))))
+        return max(1, int(seconds / max(1e-9, self._usual()))) if self._times else 1
 
     def _lags(self, chunk: _Chunk) -> bool:
         if not self._times:
             return False
-        usual = _SLOW * statistics.median(self._times) * len(chunk.rows)
+        usual = _SLOW * self._usual() * len(chunk.rows)
         since = min(c.started for c in self._calls.values() if c.chunk is chunk)
         return time.perf_counter() - since > max(_SLOW_SECONDS, usual)
 
@@ -209,7 +223,7 @@ class EvaluationHost:
         reference, number = self.crew.call(k, "evaluate", x[chunk.rows])
         now = time.perf_counter()
         self._calls[reference] = _Call(k, self.crew.members[k].actor, number, chunk, now)
-        self._free.discard(k)
+        self._queued[k] += 1
         chunk.copies += 1
 
     def _replies(self) -> list[tuple[_Chunk, Reply | None]]:
@@ -233,7 +247,7 @@ class EvaluationHost:
                 self._objective.last_error = reply.complaint  # type: ignore[attr-defined]
             self._deaths[call.worker] = 0
             if self.crew.members[call.worker].actor is call.actor:
-                self._free.add(call.worker)
+                self._queued[call.worker] -= 1
             if reply.fault is None or reply.fault.kind != "Interrupted":
                 came.append((call.chunk, reply))
         return came
@@ -263,7 +277,7 @@ class EvaluationHost:
 
     def _bury(self, k: int, actor: Any, why: str) -> None:
         if self.crew.members[k].actor is actor:
-            self._free.discard(k)
+            self._queued.pop(k, None)
             self.crew.lose(k, why)
             self._deaths[k] += 1
             if self._deaths[k] > self.crew.placement.respawns:
@@ -291,7 +305,7 @@ class EvaluationHost:
                 continue
             if reply.fault is not None:
                 raise raised(reply.fault)
-            self._free.add(k)
+            self._queued[k] = 0
 
     def _judge(self) -> None:
         """Say so, once, if the evaluations are too cheap to be sent."""

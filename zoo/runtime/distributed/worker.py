@@ -102,7 +102,8 @@ class Worker:
         self._objective: Objective | None = None
         self._shards: dict[int, Shard] = {}
         self._counted: Counter[str] = Counter()
-        self._call, self._cancelled_to = 0, -1
+        self._call = 0
+        self._cancelled: set[int] = set()
 
     def hello(self) -> dict[str, Any]:
         """Say where this is, and whether it can work for the one who asks."""
@@ -122,8 +123,8 @@ class Worker:
 
     @ray.method(concurrency_group=CONTROL)
     def cancel(self, call: int) -> None:
-        """Give up the calls up to this number."""
-        self._cancelled_to = max(self._cancelled_to, call)
+        """Give up the call of this number, now or when it comes."""
+        self._cancelled.add(call)
 
     def place(
         self, call: int, key: str, parcel: bytes, states: dict[int, State | None], *log: Any
@@ -212,10 +213,11 @@ class Worker:
         return self._reply(call, lambda: objective.evaluate(x, self._given_up))
 
     def _given_up(self) -> bool:
-        return self._call <= self._cancelled_to
+        return self._call in self._cancelled
 
     def _reply(self, call: int, work: Any) -> Reply:
         self._call = call
+        self._cancelled = {number for number in self._cancelled.copy() if number >= call}
         started = time.perf_counter()
         content, fault = None, None
         try:
