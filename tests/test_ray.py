@@ -401,7 +401,7 @@ def test_deadlines_and_interrupts_within_a_step(crews):
         return in_python(x)
 
     started = time.perf_counter()
-    result = zoo.minimize(slow, BOUNDS, workers=crews[2], particles=40, seconds=1.5)
+    result = zoo.minimize(slow, BOUNDS, workers=crews[2], particles=16, seconds=2.2)
     assert time.perf_counter() - started < 5
     assert result.status == "seconds"
 

@@ -282,10 +282,13 @@ def _why(error: Exception) -> str:
     ):
         if sign in text:
             return said
-    kinds = {"OutOfMemoryError": "out of memory", "NodeDiedError": "its node was lost"}
-    kinds["ActorUnavailableError"] = "it cannot be reached"
+    kinds = {
+        "OutOfMemoryError": "out of memory",
+        "NodeDiedError": "its node was lost",
+        "ActorUnavailableError": "it cannot be reached",
+    }
     name = type(error).__name__
-    return kinds.get(name, name)
+    return kinds.get(name, f"{name}: {text[:300]}")
 
 
 def _unheard(event: Event) -> None:
