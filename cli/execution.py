@@ -80,9 +80,9 @@ def executed(
     except ObjectiveError as error:
         if error.result is not None:
             report(error.result)
-        complaint = getattr(objective, "last_error", "")
-        if complaint:
-            raise ObjectiveError(f"{error}; the last failure: {complaint}", error.point) from error
+        if objective.last_error:
+            text = f"{error}; the last failure: {objective.last_error}"
+            raise ObjectiveError(text, error.point) from error
         raise
 
 

@@ -36,10 +36,13 @@ class Objective(Protocol):
         Whether rows may be evaluated on several threads at once with profit.
     failures : collections.Counter
         Evaluations that gave no value, by kind.
+    last_error : str
+        Why the last of them gave none.
     """
 
     concurrent: bool
     failures: Counter[str]
+    last_error: str
 
     def evaluate(self, x: Array, cancelled: Callable[[], bool] = never) -> Array:
         """Values (n,) at the rows of x (n, d); NaN where an evaluation failed and may.
@@ -97,6 +100,7 @@ class PythonObjective:
     args: tuple[Any, ...] = ()
     concurrent: bool = field(default=False, init=False)
     failures: Counter[str] = field(default_factory=Counter, init=False)
+    last_error: str = field(default="", init=False)
 
     def evaluate(self, x: Array, cancelled: Callable[[], bool] = never) -> Array:
         """See :class:`Objective`."""
@@ -131,6 +135,7 @@ class PythonObjective:
         wrong_kind = _is_wrong_kind(error)
         if self.on_error == "penalize" and not wrong_kind:
             self.failures[type(error).__name__] += 1
+            self.last_error = f"{type(error).__name__}: {error}"
             return float("nan")
         what = (
             str(error) if wrong_kind else f"raised {type(error).__name__}: {error}{_where(error)}"
@@ -157,6 +162,7 @@ class CompiledObjective:
     on_error: str = "raise"
     concurrent: bool = field(default=True, init=False)
     failures: Counter[str] = field(default_factory=Counter, init=False)
+    last_error: str = field(default="", init=False)
 
     def target(self) -> Any:
         """Address and transformation, as kernels take them."""
@@ -199,6 +205,7 @@ class CompiledObjective:
                     ) from error
                 with _COUNTING:
                     self.failures[type(error).__name__] += 1
+                    self.last_error = f"{type(error).__name__}: {error}"
                 values[i] = np.nan
         return values
 

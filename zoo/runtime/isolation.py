@@ -167,7 +167,7 @@ class IsolatedObjective:
         """Have rows evaluated; returns the first without a value, and why it has none."""
         shared.began[0], shared.done[0] = math.inf, row
         zygote = self._processes.ask(child, REQUEST.pack(row, stop, *shared.x.shape))
-        penalized: list[tuple[int, dict[str, int]]] = []
+        penalized: list[tuple[int, dict[str, int], str]] = []
         late: int | None = None  # the row that took too long
         try:
             while True:
@@ -185,8 +185,8 @@ class IsolatedObjective:
                 zygote.works |= message not in (None, _LOST)
                 done = int(shared.done[0])
                 match message:
-                    case ["failures", at, counts]:
-                        penalized.append((at, counts))
+                    case ["failures", at, counts, why]:
+                        penalized.append((at, counts, why))
                     case ["end"] if late is None:
                         child.busy = False
                         return stop, None
@@ -212,9 +212,10 @@ class IsolatedObjective:
                         return done, _Failure("crash", how)
         finally:
             with self._lock:
-                for at, counts in penalized:
+                for at, counts, why in penalized:
                     if at < shared.done[0]:  # else it is evaluated again
                         self.failures.update(counts)
+                        self.last_error = why
 
 
 def isolated(problem: Problem, timeout: float | None = None, retries: int | None = None) -> Problem:

@@ -197,7 +197,7 @@ def _evaluate(
             some = slice(row, row + step)
             shared.values[some] = objective.evaluate(shared.x[some])
             if objective.failures:
-                _tell(channel, "failures", row, objective.failures)
+                _tell(channel, "failures", row, objective.failures, objective.last_error[:_TEXT])
                 objective.failures.clear()
             _flush()  # it may be killed any time
             shared.began[0] = time.monotonic()  # before ``done``, for the parent reads that first

@@ -158,7 +158,10 @@ class EvaluationHost:
                 if chunk not in under_way:
                     under_way.append(chunk)
             for chunk, reply in self._replies():
-                if chunk.step != self._steps or not missing[chunk.rows[0]]:
+                late = chunk.step != self._steps or not missing[chunk.rows[0]]
+                if reply is not None:
+                    self._count(reply, late)
+                if late or (reply is not None and reply.cancelled):
                     continue  # answered before, by another
                 if reply is None:  # its worker died
                     self._retry(chunk, again, under_way)
@@ -242,15 +245,18 @@ class EvaluationHost:
                 self._bury(call.worker, call.actor, str(lost))
                 came.append((call.chunk, None))
                 continue
-            self._objective.failures.update(reply.failures)
-            if reply.complaint:
-                self._objective.last_error = reply.complaint  # type: ignore[attr-defined]
-            self._deaths[call.worker] = 0
             if self.crew.members[call.worker].actor is call.actor:
                 self._queued[call.worker] -= 1
-            if reply.fault is None or reply.fault.kind != "Interrupted":
-                came.append((call.chunk, reply))
+                self._deaths[call.worker] = 0
+            came.append((call.chunk, reply))
         return came
+
+    def _count(self, reply: Reply, late: bool) -> None:
+        """Count what failed; what a copy that came late gave up was but one more attempt."""
+        for kind, count in reply.failures.items():
+            retried = late and not kind.startswith("retried ")
+            self._objective.failures[f"retried {kind}" if retried else kind] += count
+        self._objective.last_error = reply.complaint or self._objective.last_error
 
     def _retry(self, chunk: _Chunk, again: deque[_Chunk], under_way: list[_Chunk]) -> None:
         """Have what a worker died over evaluated again, points one by one if they were many."""

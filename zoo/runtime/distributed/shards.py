@@ -78,7 +78,7 @@ class RayHost:
         """See :class:`Host`."""
         self._forget()
         self._cancelled = cancelled
-        self._failures = method.problem.objective.failures
+        self._objective = method.problem.objective
         self._states = list(states) if states else [None] * method.shards
         self._homes = [None] * method.shards
         self._deaths = [0] * method.shards
@@ -132,31 +132,33 @@ class RayHost:
         """Answers of all shards to one question, asked again where a worker dies over it."""
         answers: dict[int, Any] = {}
         faults: dict[int, Fault] = {}
-        counts: list[tuple[_Call, dict[str, int]]] = []
+        counts: list[tuple[_Call, Reply]] = []
         end: float | None = None
         while True:
             self._moved = set()
             self._house()
             for index in self._moved:  # what they answered before is not in their new state
                 answers.pop(index, None)
-                counts = [(call, count) for call, count in counts if index not in call.shards]
+                counts = [(call, reply) for call, reply in counts if index not in call.shards]
             self._call_for(answers.keys() | faults.keys(), method, *arguments)
             if not self._calls:
                 break
             if end is None and self._cancelled():
                 end = self._give_up()
             elif end is not None and time.perf_counter() > end:
+                self._settle(end)
                 raise Interrupted
             for call, reply in self._await():
-                counts.append((call, reply.failures))
+                counts.append((call, reply))
                 if reply.fault is None:
                     answers.update(reply.content)
-                elif reply.fault.kind == "Interrupted":
+                elif reply.cancelled:
                     raise Interrupted
                 else:
                     faults |= dict.fromkeys(call.shards, reply.fault)
-        for _, count in counts:
-            self._failures.update(count)
+        for _, reply in counts:
+            self._objective.failures.update(reply.failures)
+            self._objective.last_error = reply.complaint or self._objective.last_error
         if faults:
             raise raised(faults[min(faults)])
         return [answers[index] for index in range(len(self._homes))]

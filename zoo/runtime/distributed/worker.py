@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import platform
 import sys
 import time
 import traceback
@@ -17,7 +16,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import ray
 
 import zoo
@@ -52,6 +50,11 @@ class Reply:
     seconds: float = 0.0
     fault: Fault | None = None
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was given up, as asked."""
+        return self.fault is not None and self.fault.kind == "Interrupted"
+
 
 def unpacked(message: Any) -> Any:
     """Message that was pickled, or came through the object store."""
@@ -64,7 +67,7 @@ def _compile(objective: Objective) -> None:
 
 
 def fault_of(error: BaseException, shard: int | None = None) -> Fault:
-    """Exception as data; a ``shard`` that it names itself goes first."""
+    """Exception as data, with the number of the shard that raised it."""
     where = "".join(traceback.format_exception(error))
     pickled = None
     with contextlib.suppress(Exception):
@@ -75,7 +78,7 @@ def fault_of(error: BaseException, shard: int | None = None) -> Fault:
         type(error).__name__,
         str(error),
         where,
-        getattr(error, "shard", shard),
+        shard,
         getattr(error, "point", None),
         pickled,
     )
@@ -104,6 +107,7 @@ class Worker:
         self._counted: Counter[str] = Counter()
         self._call = 0
         self._cancelled: set[int] = set()
+        self._stepping: int | None = None  # the shard at work
 
     def hello(self) -> dict[str, Any]:
         """Say where this is, and whether it can work for the one who asks."""
@@ -117,8 +121,6 @@ class Worker:
             "host": host,
             "sources": source_digest(),
             "zoo": zoo.__file__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
         }
 
     @ray.method(concurrency_group=CONTROL)
@@ -162,12 +164,8 @@ class Worker:
 
         def steps() -> dict[int, Any]:
             reports, told = {}, unpacked(message)
-            for index in shards:
-                try:
-                    reports[index] = self._shards[index].step(told)
-                except Exception as error:
-                    error.shard = index  # type: ignore[attr-defined]
-                    raise
+            for self._stepping in shards:
+                reports[self._stepping] = self._shards[self._stepping].step(told)
             return reports
 
         return self._reply(call, steps)
@@ -216,7 +214,7 @@ class Worker:
         return self._call in self._cancelled
 
     def _reply(self, call: int, work: Any) -> Reply:
-        self._call = call
+        self._call, self._stepping = call, None
         self._cancelled = {number for number in self._cancelled.copy() if number >= call}
         started = time.perf_counter()
         content, fault = None, None
@@ -225,11 +223,12 @@ class Worker:
                 raise Interrupted
             content = work()
         except SystemExit as error:
-            fault = fault_of(ObjectiveError(f"the objective exits (SystemExit: {error.code})"))
+            exits = ObjectiveError(f"the objective exits (SystemExit: {error.code})")
+            fault = fault_of(exits, self._stepping)
         except Exception as error:
-            fault = fault_of(error)
-        new = self._new_failures()
-        complaint = getattr(self._evaluated(), "last_error", "") if new else ""
+            fault = fault_of(error, self._stepping)
+        new, objective = self._new_failures(), self._evaluated()
+        complaint = objective.last_error if new and objective is not None else ""
         return Reply(content, new, complaint, time.perf_counter() - started, fault)
 
     def _evaluated(self) -> Objective | None:
