@@ -58,7 +58,8 @@ def executed(
         elif event.kind == NOTE and not quiet:
             say(event.data["text"])
         elif event.kind == LOST and not quiet:
-            say(f"lost worker {event.data['name']} ({event.data['why']}); going on without it")
+            name, why = event.data["name"], event.data["why"]
+            say(f"lost worker {name} ({why}); another is started in its place")
 
     try:
         with interrupts() as cancelled, progress_line(not quiet, cancelled, seconds) as listeners:
@@ -71,11 +72,10 @@ def executed(
         if folder is not None:
             kept = f"'zoo resume {folder}' continues it"
         raise Ended(f"interrupted at step {step}; {kept}", INTERRUPTED) from error
-    except SystemExit as error:
-        raise ObjectiveError(f"the objective exits (SystemExit: {error.code})") from error
     except RunError as error:
         if started:
-            raise Ended(str(error), FAILED) from error
+            kept = f"; 'zoo resume {folder}' continues it" if folder is not None else ""
+            raise Ended(f"{error}{kept}", FAILED) from error
         raise
     except ObjectiveError as error:
         if error.result is not None:

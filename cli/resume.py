@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from cli.options import Output, SectionedCommand, options_from
+from cli.options import Output, SectionedCommand, SectionedOption, options_from
 from zoo.config import build
 from zoo.runtime.distributed.placement import Placement
 
@@ -17,11 +18,18 @@ def _command() -> click.Command:
     options: list[click.Parameter] = [
         option for option in options_from(Output, "Options") if option.name in _OPTIONS
     ]
+    where = SectionedOption(
+        ["--objective"],
+        metavar="FILE.py:NAME",
+        help="Where the objective is now, if its file has been moved.",
+    )
+    where.section = "Options"
     return SectionedCommand(
         "resume",
         callback=resume_run,
         params=[
             click.Argument(["run"], metavar="RUN"),
+            where,
             *options,
             *options_from(Placement, "Workers"),
         ],
@@ -33,6 +41,7 @@ def _command() -> click.Command:
 
 def resume_run(
     run: str,
+    objective: str | None = None,
     threads: int | None = None,
     json: bool | None = None,
     quiet: bool | None = None,
@@ -45,16 +54,19 @@ def resume_run(
     from cli.summary import printed
     from zoo import optimize
     from zoo.errors import InputError
-    from zoo.objectives.load import load, source_digest
+    from zoo.objectives.load import load, located, source_digest
     from zoo.runtime.folder import RunFolder
 
     if threads is not None:
         build(Output, {"threads": threads})
     placed = {name: value for name, value in given.items() if value is not None}
-    build(Placement, placed).check(threads)
+    placement = build(Placement, placed)
+    placement.check(threads)
     folder = RunFolder(run)
     stored = read_run(folder)
     config = problem_config(stored)
+    if config is not None and objective is not None:
+        config = located(replace(config, objective=objective))
     result = read_result(folder)
     found: list[Any] = [] if result is None else [result]
     with printed(found, bool(json), lambda: known_minimum(config)):
@@ -65,10 +77,13 @@ def resume_run(
                 f"{run} was started from Python: zoo.resume({run!r}, function, bounds) "
                 "continues it there"
             )
-        if stored.get("source") not in (None, source_digest(config.objective)):
-            say("warning: the objective's file has changed since the run was started")
-        with stdout_for_results(), ray_unheard("workers" in placed):
+        with stdout_for_results(), ray_unheard(placement.distributed):
             problem = load(config)
+            if stored.get("source") not in (None, source_digest(config.objective)):
+                say(
+                    "warning: the objective's file, or one that it imports, has changed since the "
+                    "run was started"
+                )
             result = executed(
                 lambda listeners, cancelled: optimize.resume(
                     run,

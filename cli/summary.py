@@ -12,7 +12,7 @@ import numpy as np
 
 from cli.progress import short
 from cli.table import columns
-from zoo.problem import show_point
+from zoo.problem import ATTEMPTS, show_point
 from zoo.runtime.folder import to_json
 
 #: Arrays of more numbers than this are left out of the JSON object.
@@ -97,7 +97,7 @@ def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
             f"{result['nfev']:,} evaluations, {result['nit']:,} steps, {seconds:.3g} s{rate}",
         )
     )
-    bad = [f"{count:,} {kind}" for kind, count in (result.get("failures") or {}).items()]
+    bad = failures(result.get("failures") or {})
     if result.get("nonfinite"):
         bad.insert(0, f"{result['nonfinite']:,} without a finite value")
     if bad:
@@ -109,18 +109,37 @@ def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
     return [title + str(result["seed"]), *(f"  {line}" for line in columns(rows))]
 
 
+def failures(counts: Mapping[str, int]) -> list[str]:
+    """What is to be said of evaluations that failed."""
+    said = []
+    for kind in ATTEMPTS:
+        name = {"crash": "crashed", "timeout": "timed out", "output": "printed no number"}[kind]
+        again, given_up = counts.get(f"retried {kind}", 0), counts.get(kind, 0)
+        if again:
+            said.append(f"{again:,} {name} and repeated")
+        if given_up:
+            said.append(f"{given_up:,} {name} and given up")
+    kinds = {name for kind in ATTEMPTS for name in (kind, f"retried {kind}")}
+    return said + [f"{count:,} {kind}" for kind, count in counts.items() if kind not in kinds]
+
+
 def workers(counts: Mapping[str, int]) -> str:
     """What is to be said of the workers of a run."""
     said = [f"{counts.get('workers', 0)} in the end"]
     if counts.get("lost"):
         said.append(f"{counts['lost']} lost")
     if counts.get("replayed"):
-        said.append(f"{counts['moved']} shards rebuilt by {counts['messages']:,} messages")
+        shards, messages = _count(counts["moved"], "shard"), _count(counts["messages"], "message")
+        said.append(f"{shards} rebuilt by {messages}")
     if counts.get("resent"):
-        said.append(f"{counts['resent']} chunks sent again")
+        said.append(f"{_count(counts['resent'], 'chunk')} sent again")
     if counts.get("copies"):
-        said.append(f"{counts['copies']} stragglers sent twice")
+        said.append(f"{_count(counts['copies'], 'straggler')} sent to a second worker")
     return ", ".join(said)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _restarts(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -21,9 +21,9 @@ def cluster():
         cluster = Cluster(initialize_head=True, head_node_args=node)
     except Exception:  # a busy machine misses Ray's own time limits
         cluster = Cluster(initialize_head=True, head_node_args=node)
-    end = connect(cluster.address)
+    connection = connect(cluster.address)
     yield cluster
-    end()
+    connection.end()
     cluster.shutdown()
     assert not ray.is_initialized()
 

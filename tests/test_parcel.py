@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -436,36 +437,31 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_warm_blocks_of_one_key_wait_for_the_first(cache):
-    inside, most, seen = 0, 0, []
-    counting, all_in = threading.Lock(), threading.Barrier(4, timeout=20)
+    entered, release = threading.Event(), threading.Event()
+    all_in, inside = threading.Barrier(4, timeout=20), []
 
-    def block(first):
-        nonlocal inside, most
+    def first():
         with warm("key"):
-            with counting:
-                inside += 1
-                most = max(most, inside)
-                seen.append(inside)
-            if not first:  # none of them waits for another
-                all_in.wait()
-            with counting:
-                inside -= 1
+            entered.set()
+            assert release.wait(20)
+
+    def other():
+        with warm("key"):
+            inside.append(1)
+            all_in.wait()  # none of them waits for another
 
     with ThreadPoolExecutor(5) as pool:
-        entered = threading.Event()
-        first = pool.submit(lambda: _hold(entered, block))
-        entered.wait(20)
-        others = [pool.submit(block, False) for _ in range(4)]
-        first.result()
-        for other in others:
-            other.result()
-    assert most == 4
-
-
-def _hold(entered, block):
-    with warm("key"):
-        entered.set()
-    block(True)
+        leading = pool.submit(first)
+        assert entered.wait(20)
+        others = [pool.submit(other) for _ in range(4)]
+        time.sleep(0.5)
+        waiting = not inside
+        release.set()
+        leading.result()
+        for one in others:
+            one.result()
+    assert waiting
+    assert len(inside) == 4
 
 
 def test_a_warm_block_that_fails_leaves_its_turn(cache):

@@ -244,8 +244,7 @@ def test_a_shard_that_kills_its_workers_ends_the_run_which_resumes(cluster, tmp_
             )
         (tmp_path / "mended").touch()
         through = zoo.resume(tmp_path / "run", deadly, BOUNDS, workers=crew)
-    inline = zoo.minimize(deadly, BOUNDS, **options)
-    assert_same(inline, through)
+    assert_same(zoo.minimize(deadly, BOUNDS, **options), through)
 
 
 def test_what_cannot_be_sent_is_said(crews):
@@ -263,7 +262,10 @@ def test_what_cannot_be_sent_is_said(crews):
         ({"workers": "many"}, "got 'many'"),
         ({"workers": 1.5}, r"got 1\.5"),
         ({"workers": True}, "got True"),
-        ({"ray_address": "auto"}, "ray_address needs workers too"),
+        ({"working_dir": "."}, "working_dir needs workers too"),
+        ({"respawns": 2}, "respawns needs workers too"),
+        ({"workers": 2, "ray_address": "h"}, "ray_address must be auto, local or HOST:PORT, got"),
+        ({"workers": 2, "cpus_per_worker": 1e-5}, r"a fraction of 1 from 0\.0001 on"),
         ({"workers": 2, "threads": 2}, "threads are for a run in its own process"),
         ({"workers": 2, "cpus_per_worker": 1.5}, "cpus_per_worker must be a whole number"),
         ({"workers": 2, "distribute": "all"}, r"distribute must be auto \| shards"),
@@ -272,7 +274,28 @@ def test_what_cannot_be_sent_is_said(crews):
 )
 def test_bad_placements(given, message):
     with pytest.raises(zoo.InputError, match=message):
-        zoo.minimize(in_python, BOUNDS, **given)
+        zoo.minimize(in_python, BOUNDS, steps=2, **given)
+
+
+def test_workers_serve_one_run_at_a_time_until_they_are_closed(cluster):
+    def nested(x):
+        return in_python(x)
+
+    with zoo.workers(1, cpus_per_worker=0.2) as crew:
+
+        def again(progress):
+            zoo.minimize(in_python, BOUNDS, workers=crew, steps=2)
+
+        with pytest.raises(zoo.InputError, match="these workers serve another run"):
+            zoo.minimize(in_python, BOUNDS, workers=crew, steps=2, callback=again)
+        assert zoo.minimize(nested, BOUNDS, workers=crew, steps=2).nit == 2
+    with pytest.raises(zoo.InputError, match="these workers have been closed"):
+        zoo.minimize(in_python, BOUNDS, workers=crew, steps=2)
+
+
+def test_another_cluster_cannot_be_had_meanwhile(cluster):
+    with pytest.raises(zoo.InputError, match="is connected to Ray at .* already"):
+        zoo.minimize(in_python, BOUNDS, workers=1, ray_address="127.0.0.1:1")
 
 
 def test_no_name_is_two_parameters():
@@ -404,6 +427,57 @@ def test_deadlines_and_interrupts_within_a_step(crews):
     result = zoo.minimize(slow, BOUNDS, workers=crews[2], particles=16, seconds=2.2)
     assert time.perf_counter() - started < 5
     assert result.status == "seconds"
+
+
+def test_a_deadline_within_a_superstep_of_shards(cluster):
+    def slow(x):
+        time.sleep(0.2)
+        return in_python(x)
+
+    options = {"particles": 32, "shards": 2, "seed": 1}
+    with zoo.workers(2, cpus_per_worker=0.2, distribute="shards") as crew:
+        zoo.minimize(in_python, BOUNDS, workers=crew, steps=1, **options)
+        started = time.perf_counter()
+        result = zoo.minimize(slow, BOUNDS, workers=crew, seconds=8.0, **options)
+        assert time.perf_counter() - started < 11
+    assert result.status == "seconds"
+    assert_same(zoo.minimize(in_python, BOUNDS, steps=result.nit, **options), result)
+
+
+def test_fewer_workers_than_wanted_are_told_of_and_waited_for_once(cluster):
+    started = time.perf_counter()
+    with zoo.workers(3, cpus_per_worker=2) as crew:  # the cluster has 4
+        with pytest.warns(RuntimeWarning, match="of 3 workers are there"):
+            result = zoo.minimize(bowl, BOUNDS, workers=crew, steps=2, particles=8)
+        assert result.workers["workers"] < 3
+        first = time.perf_counter() - started
+        result = zoo.minimize(bowl, BOUNDS, workers=crew, seconds=1.0, particles=8)
+    assert first > 9
+    assert time.perf_counter() - started - first < 6
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_batched_objectives_are_given_the_same_batches(count, crews):
+    mixing = np.random.default_rng(0).normal(size=(len(BOUNDS), 200))
+
+    def batched(x):
+        return np.tanh(x @ mixing).sum(axis=1)
+
+    options = {"steps": 40, "particles": 37, "shards": 3, "batched": True}
+    through = zoo.minimize(batched, BOUNDS, workers=crews[count], **options)
+    assert_same(zoo.minimize(batched, BOUNDS, **options), through)
+
+
+def test_the_users_handler_of_sigterm_stays(tmp_path):
+    code = """if True:
+        import signal, zoo
+        signal.signal(signal.SIGTERM, handler := lambda *_: None)
+        zoo.minimize(lambda x: x[0] ** 2, [(0, 1)], workers=1, ray_address="local", steps=2)
+        print(signal.getsignal(signal.SIGTERM) is handler)"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert ran.stdout == "True\n", ran.stderr
 
 
 def test_fractional_gpus(cluster):

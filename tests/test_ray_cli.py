@@ -21,8 +21,13 @@ import os, time
 from helper import middle
 
 def slow(x):
-    time.sleep(float(os.environ.get("DELAY", "0.02")))
+    time.sleep(float(os.environ.get("DELAY", "0.01")))
     return float(((x - middle) ** 2).sum())
+
+def deaf(x):
+    while os.path.exists("armed"):
+        time.sleep(0.05)
+    return slow(x)
 
 def dies(x):
     os._exit(7) if x[0] > 0 else None
@@ -69,6 +74,17 @@ def events(folder, kind):
     return [event for event in RunFolder(folder).workers() if event["event"] == kind]
 
 
+def processes(text):
+    lines = [(p.pid, " ".join(p.info["cmdline"] or [])) for p in psutil.process_iter(["cmdline"])]
+    return [pid for pid, line in lines if text in line]
+
+
+def leaves_nothing(pid):
+    """Nothing of the Ray of its own of a process that has ended."""
+    until(lambda: not processes(f"zoo-ray-{pid}-"), 30)
+    until(lambda: not list(Path("/tmp").glob(f"zoo-ray-{pid}-*")), 5)
+
+
 def same_run(path, *arguments):
     """The same run, in its own process."""
     code, out, _ = call("run", "cbo", *arguments, "--json")
@@ -80,19 +96,131 @@ def test_a_ray_of_its_own_leaves_nothing(here):
     arguments = ["--objective", "rastrigin", "--dim", "4", "--shards", "2", "--steps", "50"]
     process = start("run", "cbo", *arguments, "--workers", "2", "--json")
     out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, "")
+    assert process.returncode == 0
+    assert re.fullmatch("zoo: a compiled objective runs as fast .* they are for clusters\n", err)
     result = json.loads(out)  # and nothing else
     assert result["workers"] == {"workers": 2}
     for name, value in same_run(here, *arguments).items():
         if name not in ("seconds", "workers"):
             assert result[name] == value, name
-    assert not list(Path("/tmp").glob(f"zoo-ray-{process.pid}-*"))
+    leaves_nothing(process.pid)
 
-    def gone():
-        lines = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
-        return not any(f"zoo-ray-{process.pid}-" in line for line in lines)
 
-    until(gone, 20)
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_sigterm_with_a_ray_of_its_own(here, whole_group):
+    arguments = [*SLOW, "--steps", "40"]
+    process = start("run", "cbo", *arguments, "--workers", "2", "--out", "run")
+    until(lambda: len(RunFolder("run").history()) > 5)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert re.fullmatch(r"zoo: interrupted at step \d+; 'zoo resume run' continues it\n", err)
+    assert re.search("ended +interrupted", out)
+    leaves_nothing(process.pid)
+    code, out, _ = call("resume", "run", "--json")
+    assert code == 0
+    assert json.loads(out)["x"] == same_run(here, *arguments)["x"]
+
+
+@pytest.mark.parametrize("part", ["raylet/raylet", "gcs/gcs_server"])
+def test_a_ray_that_is_gone_ends_the_run_which_resumes(here, part):
+    arguments = [*SLOW, "--steps", "300"]
+    process = start("run", "cbo", *arguments, "--workers", "2", "--out", "run")
+    until(lambda: len(RunFolder("run").history()) > 5)
+    mine = {*processes(part)} & {*processes(f"zoo-ray-{process.pid}-")}
+    started = time.monotonic()
+    for pid in mine:
+        os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert mine
+    assert time.monotonic() - started < 30
+    assert process.returncode == 1
+    assert "zoo: Ray is gone" in err.splitlines()[-1]
+    assert "'zoo resume run' continues it" in err.splitlines()[-1]
+    assert (here / "run" / "snapshot.npz").exists()
+    leaves_nothing(process.pid)
+
+
+@pytest.mark.parametrize("end", ["worker", "driver", "interrupt"])
+def test_no_program_outlives_the_run(here, end):
+    program = here / "program.sh"
+    program.write_text("#!/bin/sh\nsleep 61.25\necho 1\n")  # a child of its own
+    program.chmod(0o755)
+    command = ["--command", "./program.sh {x}", "--dim", "2", "--bounds=-1,1", "--particles", "4"]
+    workers = ["--workers", "2", "--respawns", "0", "--out", "run"]
+    process = start("run", "cbo", *command, *workers)
+    until(lambda: len(processes("sleep 61.25")) >= 2)
+    if end == "worker":
+        for event in events("run", "joined"):
+            os.kill(event["pid"], signal.SIGKILL)
+    elif end == "driver":
+        process.kill()
+    else:
+        process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    until(lambda: not processes("sleep 61.25"), 20)
+    leaves_nothing(process.pid)
+
+
+def test_a_working_dir_is_worked_in(here):
+    (here / "there").mkdir()
+    (here / "there" / "data.txt").write_text("0.5\n")
+    (here / "mine.py").write_text("f = lambda x: abs(x[0] - float(open('data.txt').read()))\n")
+    given = ["--objective", "mine.py:f", "--dim", "1", "--bounds=0,1", "--steps", "3"]
+    code, _, err = call("run", "cbo", *given, "--workers", "1", "--working-dir", "there")
+    assert (code, err) == (0, "")
+
+
+def test_gpus_that_are_not_there(here):
+    code, _, err = call("run", "cbo", *SLOW, "--workers", "2", "--gpus-per-worker", "32")
+    assert code == 2
+    assert re.fullmatch(r"zoo: 2 workers of gpus_per_worker 32 need 64 GPUs, .* has \d+\n", err)
+
+
+def test_a_deaf_worker_does_not_hold_up_an_interrupt(here, cluster):
+    there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2", "--workers", "2"]
+    deaf = ["--objective", "mine.py:deaf", *SLOW[2:], "--shards", "2", "--steps", "30"]
+    process = start("run", "cbo", *deaf, *there, "--distribute", "shards", "--out", "run")
+    until(lambda: len(RunFolder("run").history()) > 5)
+    (here / "armed").touch()
+    time.sleep(1.0)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 6
+    assert process.returncode == 130
+    assert "'zoo resume run' continues it" in err
+    (here / "armed").unlink()
+    code, out, _ = call("resume", "run", *there, "--distribute", "shards", "--json")
+    assert code == 0
+    assert json.loads(out)["x"] == same_run(here, *deaf)["x"]
+
+
+def test_an_interrupt_keeps_the_last_superstep(here, cluster):
+    there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
+    large = ["--objective", "rastrigin", "--dim", "100", "--particles", "20000", "--shards", "2"]
+    given = [*large, "--steps", "20000", "--snapshot-every", "1000", "--workers", "2", *there]
+    process = start("run", "cbo", *given, "--out", "run")
+    until(lambda: len(RunFolder("run").history()) > 20)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    told = int(re.search(r"interrupted at step (\d+)", err)[1])
+    assert RunFolder("run").snapshot().method["runs"]["step"].max() == told
+
+
+def test_resumed_near_the_end_of_its_seconds(here, cluster):
+    there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
+    given = [*SLOW, "--steps", "100000", "--seconds", "4", "--snapshot-every", "0.2"]
+    process = start("run", "cbo", *given, "--workers", "2", *there, "--out", "run")
+    until((here / "run" / "snapshot.npz").exists)
+    until(lambda: RunFolder("run").snapshot().seconds > 3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    code, out, err = call("resume", "run", "--workers", "2", *there, "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result["status"] == "seconds"
+    assert 3.5 < result["seconds"] < 4.6
 
 
 def test_interrupted_and_resumed_on_other_workers(here, cluster):
@@ -136,7 +264,7 @@ def test_a_lost_worker_is_one_line_and_shown(here, cluster):
     os.kill(pid, signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert re.fullmatch(rf"zoo: lost worker {pid}@\S+ \(its process died\); going on .*\n", err)
+    assert re.fullmatch(rf"zoo: lost worker {pid}@\S+ \(its process died\); another is .*\n", err)
     assert re.search(r"workers +2 in the end, 1 lost", out)
     code, out, _ = call("show", "run")
     assert code == 0
@@ -162,10 +290,16 @@ def test_an_objective_that_kills_its_process(here, cluster):
         (["--workers", "x"], "workers must be auto or a whole number >= 1, got 'x'"),
         (["--workers", "2", "--threads", "2"], "threads are for a run in its own process"),
         (["--workers", "2", "--ray-address", "127.0.0.1:9"], "no Ray cluster answers at"),
-        (["--workers", "2", "--ray-address", "nowhere"], "no Ray cluster answers at nowhere"),
-        (["--workers", "2", "--ray-address", "ray://h:1"], "ray_address must be auto or HOST"),
+        (
+            ["--workers", "2", "--ray-address", "nowhere"],
+            "ray_address must be auto, local or HOST:PORT, got 'nowhere'",
+        ),
+        (
+            ["--workers", "2", "--ray-address", "ray://h:1"],
+            "HOST:PORT, not that of a Ray Client, got",
+        ),
         (["--workers", "2", "--working-dir", "nowhere"], "working_dir"),
-        (["--ray-address", "auto"], "ray_address needs workers too"),
+        (["--respawns", "2"], "respawns needs workers too"),
         (["--workers", "2", "--gpus-per-worker", "-1"], "gpus_per_worker must be >= 0"),
     ],
 )

@@ -43,7 +43,7 @@ class Optimizer:
             self._problem, config, budget, self.seed, start_point(x0, self._problem)
         )
         self._shards = [self._method.shard(index) for index in range(self._method.shards)]
-        self._superstep: Generator[Array, Array, list[Any]] | None = None
+        self._superstep: Generator[list[Array], Array, list[Any]] | None = None
         self._asked: Array = np.empty((0, 0))
         self._advance(None)
 
@@ -78,7 +78,8 @@ class Optimizer:
                 self._superstep = exchanged(self._shards, self._method.message(1))
                 values = None
             try:
-                self._asked = self._superstep.send(values)  # type: ignore[arg-type]
+                blocks = self._superstep.send(values)  # type: ignore[arg-type]
+                self._asked = np.concatenate(blocks)
                 return
             except StopIteration as ended:
                 self._superstep = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
-import time
+import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +27,9 @@ from zoo.runtime.folder import CONFIG, PARTIAL, RunFolder, Snapshot
 from zoo.runtime.isolation import IsolatedObjective, isolated
 from zoo.runtime.loop import run
 
+#: Files whose frames a warning passes over: ours, and contextlib's.
+_PLUMBING = (os.path.join(os.path.dirname(os.path.abspath(__file__)), ""), contextlib.__file__)
+
 _ARGUMENTS = (
     *("seed", "x0", "args", "batched", "on_error", "timeout", "retries"),
     *("threads", "callback", "out", "method"),
@@ -32,9 +37,13 @@ _ARGUMENTS = (
 
 
 def warn(event: Event) -> None:
-    """Make warnings of notes: the listener of those who bring none."""
-    if event.kind == NOTE:
-        warnings.warn(event.data["text"], RuntimeWarning, stacklevel=2)
+    """Make warnings of notes, at the caller's line: the listener of those who bring none."""
+    if event.kind != NOTE:
+        return
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PLUMBING):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(event.data["text"], RuntimeWarning, stacklevel=level)
 
 
 def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
@@ -396,10 +405,14 @@ def launch(
     if threads is not None and (isinstance(threads, bool) or threads < 1):
         raise InputError(f"threads must be a whole number >= 1, got {threads!r}")
     driver = methods.get(method).method_class()(problem, config, budget, as_seed(seed), x0)
+    elapsed = spent = snapshot.seconds if snapshot else 0.0
     if snapshot is not None:
         driver.restore(snapshot.method)
 
     def call(event: Event) -> None:
+        nonlocal elapsed
+        if event.kind == PROGRESS:
+            elapsed = event.data["seconds"]
         if event.kind != PROGRESS or callback is None:
             return
         try:
@@ -416,9 +429,6 @@ def launch(
         for listener in heard:
             listener(event)
 
-    started = time.perf_counter()
-    spent = snapshot.seconds if snapshot else 0.0
-
     def fields(elapsed: float) -> dict[str, Any]:
         head = {"method": method, "objective": problem.name, "dim": problem.dimension}
         found = head | driver.result() | {"seed": seed, "seconds": elapsed}
@@ -429,7 +439,14 @@ def launch(
 
     try:
         with hosted(
-            problem, driver, placement, threads=threads, crew=crew, emit=emit, counts=counts
+            problem,
+            driver,
+            placement,
+            threads=threads,
+            crew=crew,
+            emit=emit,
+            counts=counts,
+            cancelled=cancelled,
         ) as host:
             elapsed = run(
                 driver,
@@ -447,7 +464,8 @@ def launch(
         raise
     except (Interrupted, ObjectiveError) as error:
         if math.isfinite(driver.progress().best):
-            partial = fields(spent + time.perf_counter() - started)
+            why = "interrupted" if isinstance(error, Interrupted) else str(error)
+            partial = fields(elapsed) | {"message": why}
             error.result = optimize_result(partial)
             if folder is not None:
                 folder.finish(partial, PARTIAL)

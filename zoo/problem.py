@@ -17,6 +17,9 @@ from zoo.errors import InputError, Interrupted, ObjectiveError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
+#: Kinds of failure that are tried again: a process that ends, that hangs, that says no number.
+ATTEMPTS = ("crash", "timeout", "output")
+
 _COUNTING = threading.Lock()  # of failures, by several threads
 
 ON_ERROR = ("raise", "penalize")
@@ -112,7 +115,7 @@ class PythonObjective:
                 raise Interrupted
             try:
                 values[i] = as_value(self.function(point.copy(), *self.args))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 values[i] = self._failed(error, point)
         return values
 
@@ -125,14 +128,17 @@ class PythonObjective:
                     f"not ({len(x)},) numbers"
                 )
             return returned.reshape(len(x)).astype(np.float64)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if len(x) == 1 or _is_wrong_kind(error):
                 return np.array([self._failed(error, x[0])])
             # One by one, to find which point it was.
             return np.concatenate([self._evaluate_batch(x[i : i + 1]) for i in range(len(x))])
 
-    def _failed(self, error: Exception, point: Array) -> float:
+    def _failed(self, error: BaseException, point: Array) -> float:
         wrong_kind = _is_wrong_kind(error)
+        if isinstance(error, SystemExit):  # it means to end more than this evaluation
+            exits = f"the objective exits (SystemExit: {error.code}), at x = {show_point(point)}"
+            raise ObjectiveError(exits, point) from error
         if self.on_error == "penalize" and not wrong_kind:
             self.failures[type(error).__name__] += 1
             self.last_error = f"{type(error).__name__}: {error}"

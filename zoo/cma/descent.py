@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from typing import Any
 
-import cma
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
@@ -14,6 +14,10 @@ from zoo.cma.config import CMAConfig
 from zoo.cma.restarts import Restart
 from zoo.problem import Array, Problem
 from zoo.runtime.folder import to_json
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it asks for matplotlib
+    import cma
 
 #: Stands for a value that is not finite while none has been: larger than what objectives return.
 _HUGE = 1e300

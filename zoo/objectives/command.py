@@ -10,17 +10,19 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from zoo.errors import InputError, Interrupted, ObjectiveError
+from zoo.objectives import reaper
 from zoo.problem import Array, never, show_point
 from zoo.runtime.isolation import ending
 
@@ -29,7 +31,8 @@ _POLL = 0.05
 
 _PLACEHOLDER = re.compile(r"\{(x|\d+)\}")
 
-_running: set[int] = set()  # process groups
+_reporting = threading.Lock()
+_reaper: tuple[int, IO[bytes]] | None = None  # whose it is, and what it reads
 
 
 class _Failure(Exception):
@@ -172,14 +175,14 @@ class CommandObjective:
                     point,
                 ) from error
         with process:
-            _running.add(process.pid)
+            _report("+", process.pid)
             try:
                 out, err = self._outputs(process, cancelled)
             finally:
                 if process.poll() is None:
                     _kill(process.pid)
                     process.wait()
-                _running.discard(process.pid)
+                _report("-", process.pid)
         code = process.returncode
         if code != 0:
             raise _Failure("crash", ending(code) + _said(err))
@@ -227,10 +230,24 @@ def last_number(text: str) -> float:
         raise ValueError(f"printed {shown!r}, not a number") from None
 
 
-def kill_running() -> None:
-    """Kill every evaluation that is running in this process; for its sudden end."""
-    for group in list(_running):
-        _kill(group)
+def _report(sign: str, group: int) -> None:
+    """Tell the reaper of a process group that there is (+), or is no more (-)."""
+    global _reaper
+    with _reporting:
+        if _reaper is None or _reaper[0] != os.getpid():  # or this process was forked
+            starting = subprocess.Popen(
+                [sys.executable, "-I", "-S", reaper.__file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            assert starting.stdin is not None
+            _reaper = os.getpid(), starting.stdin
+            starting.wait()  # it goes on as an orphan
+        with contextlib.suppress(OSError):
+            _reaper[1].write(f"{sign}{group}\n".encode())
+            _reaper[1].flush()
 
 
 def _kill(group: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -13,7 +14,6 @@ import sys
 import traceback
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -85,14 +85,26 @@ def located(config: ProblemConfig) -> ProblemConfig:
 
 
 def source_digest(objective: str | None) -> str | None:
-    """SHA-256 of the file of ``path/file.py:function``; None for other objectives."""
+    """SHA-256 of the file of ``path/file.py:function``, which has been loaded.
+
+    And of the modules in its folder, and below, that it has imported. None for other objectives.
+    """
     path, found, _ = (objective or "").rpartition(":")
     if not found or not path.endswith(".py"):
         return None
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return None
+    folder = os.path.join(os.path.dirname(os.path.abspath(path)), "")
+    files = {os.path.abspath(path)}
+    for module in list(sys.modules.values()):
+        file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
+        if not isinstance(file, str) or {"site-packages", "dist-packages"} & {*file.split(os.sep)}:
+            continue
+        if file.startswith(folder) and file.endswith(".py"):
+            files.add(file)
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        with contextlib.suppress(OSError):
+            digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def load(config: ProblemConfig) -> Problem:
@@ -211,7 +223,9 @@ def _command(config: ProblemConfig) -> Problem:
     objective = CommandObjective(config.command, config.timeout, **given)
     lower, upper = _user_bounds(config, "a command")
     objective.check_dimension(len(lower))
-    return Problem(objective, lower, upper, config.command)
+    program, *arguments = shlex.split(config.command)
+    name = " ".join([os.path.basename(program), *arguments])
+    return Problem(objective, lower, upper, name)
 
 
 def _user_function(config: ProblemConfig) -> Problem:
@@ -287,7 +301,7 @@ def _named(module: ModuleType, where: str, name: str) -> Any:
         raise InputError(f"{where} has no function {name!r}{hint}") from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _searched_first(folder: str) -> Iterator[None]:
     """Let a folder be searched first for modules, and last from then on.
 

@@ -7,10 +7,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import Interrupted
+from zoo.errors import InputError
 from zoo.problem import CompiledObjective, Problem, PythonObjective, never
 from zoo.runtime.distributed.placement import Placement
 from zoo.runtime.events import NOTE, Event
@@ -36,6 +36,7 @@ def hosted(
     crew: Crew | None = None,
     emit: Callable[[Event], None] = lambda event: None,
     counts: Counter[str] | None = None,
+    cancelled: Callable[[], bool] = never,
 ) -> Iterator[Host]:
     """Yield the host for a run, and end what was started for it.
 
@@ -53,6 +54,8 @@ def hosted(
         Takes the events of workers.
     counts : Counter, optional
         Counts what the host did besides, under a name each.
+    cancelled : callable
+        True gives up the choice.
 
     Raises
     ------
@@ -66,31 +69,29 @@ def hosted(
     shards = _shards_travel(problem, method, placement)
     size = placement.count()
     if crew is None and size is None and not _on_a_cluster(placement):
-        why_not = _stay(problem)
+        why_not = _stay(problem, cancelled)
         emit(Event(NOTE, {"text": why_not or f"evaluations go to {_cores()} workers"}))
         if why_not:
             yield in_process(problem, None)
             return
-    if crew is None and shards and size is not None and size > method.shards:
-        text = f"{method.shards} shards keep no more than as many workers busy (shards)"
-        emit(Event(NOTE, {"text": text}))
     from zoo.runtime.distributed.crew import Crew as NewCrew
     from zoo.runtime.distributed.evaluations import EvaluationHost
     from zoo.runtime.distributed.shards import RayHost
 
-    owned = NewCrew(placement, method.shards if shards else None) if crew is None else None
-    used = crew or owned
-    assert used is not None
-    used.listen(emit)
-    host: Any = (RayHost if shards else EvaluationHost)(used)
-    try:
-        yield host
-    finally:
-        if counts is not None:
-            counts.update(host.counts)
-            counts["workers"] = used.size
-        if owned is not None:
-            owned.close()
+    with ExitStack() as undo:
+        if crew is None:
+            crew = undo.enter_context(NewCrew(placement, method.shards if shards else None))
+            doubts = _doubts(problem, crew) if crew.local else []
+            for text in [*_idle(problem, method.shards, size or crew.size, shards), *doubts]:
+                emit(Event(NOTE, {"text": text}))
+        undo.enter_context(crew.serving(emit))
+        host: Any = (RayHost if shards else EvaluationHost)(crew)
+        try:
+            yield host
+        finally:
+            if counts is not None:
+                counts.update(host.counts)
+                counts["workers"] = len(crew.live())
 
 
 def in_process(problem: Problem, threads: int | None) -> Host:
@@ -107,6 +108,30 @@ def _shards_travel(problem: Problem, method: Method, placement: Placement) -> bo
     return method.resident and isinstance(problem.objective, CompiledObjective)
 
 
+def _idle(problem: Problem, shards: int, wanted: int, travel: bool) -> list[str]:
+    """Why some of the workers wanted have nothing to do, and what to do about it."""
+    if wanted <= shards or not (travel or getattr(problem.objective, "batched", False)):
+        return []
+    what = f"the population is {shards} shards" if shards > 1 else "the population is one shard"
+    blocks = "" if travel else ", and a batched objective takes a shard's points at once"
+    few = f"{shards} workers have" if shards > 1 else "one worker has"
+    return [f"{what}{blocks}: only {few} work to do (--shards {wanted} would use {wanted})"]
+
+
+def _doubts(problem: Problem, crew: Crew) -> list[str]:
+    """Reasons for which workers on this machine alone may not help."""
+    cores, doubts = _cores(), []
+    if isinstance(problem.objective, CompiledObjective):
+        doubts.append(
+            f"a compiled objective runs as fast on the {cores} threads of one process, without "
+            "workers; they are for clusters"
+        )
+    each = crew.placement.cpus_per_worker
+    if crew.size * each > cores:
+        doubts.append(f"{crew.size} workers of {each:g} CPU share {cores} cores")
+    return doubts
+
+
 def _on_a_cluster(placement: Placement) -> bool:
     if placement.ray_address or os.environ.get("RAY_ADDRESS"):
         return True
@@ -114,7 +139,7 @@ def _on_a_cluster(placement: Placement) -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _stay(problem: Problem) -> str:
+def _stay(problem: Problem, cancelled: Callable[[], bool]) -> str:
     """Why workers on this machine would not help; empty if they would."""
     cores = _cores()
     if cores == 1:
@@ -122,7 +147,10 @@ def _stay(problem: Problem) -> str:
     objective = problem.objective
     if not isinstance(objective, PythonObjective):
         return f"{cores} threads of this process do it: workers would add nothing on one machine"
-    each = _seconds_each(objective, problem)
+    try:
+        each = _seconds_each(objective, problem, cancelled)
+    except InputError as error:  # it cannot travel
+        return f"the run stays in its own process: {error}"
     if each >= _WORTH_SENDING:
         return ""
     return (
@@ -135,8 +163,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _seconds_each(objective: PythonObjective, problem: Problem) -> float:
-    """Measured seconds of an evaluation, in the middle of the box; the second of two."""
+def _seconds_each(
+    objective: PythonObjective, problem: Problem, cancelled: Callable[[], bool]
+) -> float:
+    """Measured seconds of an evaluation, in the middle of the box."""
     from zoo.runtime.isolation import IsolatedObjective
 
     point = 0.5 * (problem.lower + problem.upper)[None]
@@ -146,11 +176,9 @@ def _seconds_each(objective: PythonObjective, problem: Problem) -> float:
         retries=0,
     )
     try:
-        for _ in range(2):
+        for _ in range(3):  # the first has much to load
             started = time.perf_counter()
-            trial.evaluate(point, never)
+            trial.evaluate(point, cancelled)
         return time.perf_counter() - started
-    except Interrupted:
-        return _TRIAL
     finally:
         trial.close()

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import numpy as np
-
 from zoo.problem import Array
 from zoo.runtime.protocol import Shard
 
 
-def exchanged(shards: Sequence[Shard], message: Any) -> Generator[Array, Array, list[Any]]:
+def exchanged(shards: Sequence[Shard], message: Any) -> Generator[list[Array], Array, list[Any]]:
     """Take one superstep of every shard, side by side.
 
-    Yields the points (n, d) that the shards ask for, in shard order; is sent their values (n,);
-    returns the reports, in shard order.
+    Yields the blocks of points that shards ask for, in shard order; is sent the values of all
+    their rows; returns the reports, in shard order.
     """
     exchanges = [shard.exchange(message) for shard in shards]
     asked: list[Array | None] = [None] * len(shards)
@@ -31,7 +29,7 @@ def exchanged(shards: Sequence[Shard], message: Any) -> Generator[Array, Array, 
     for index in range(len(shards)):
         send(index, None)
     while any(x is not None for x in asked):
-        values = yield np.concatenate([x for x in asked if x is not None])
+        values = yield [x for x in asked if x is not None]
         start = 0
         for index, x in enumerate(asked):
             if x is not None:

@@ -237,8 +237,10 @@ class RunFolder:
 
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         try:
-            with (self.path / name).open("a") as file:
-                file.writelines(json.dumps(to_json(row)) + "\n" for row in rows)
+            with (self.path / name).open("ab+") as file:
+                if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                    file.write(b"\n")  # a crash has cut the last line short
+                file.writelines((json.dumps(to_json(row)) + "\n").encode() for row in rows)
         except OSError as error:
             raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
 
@@ -253,10 +255,8 @@ class RunFolder:
     def _parsed(self, name: str) -> list[dict[str, Any]]:
         rows = []
         for line in self._lines(name):
-            try:
+            with contextlib.suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
         return rows
 
     def _lines(self, name: str) -> list[str]:

@@ -78,11 +78,13 @@ def run(
 
     def stopped() -> bool:
         """Whether evaluations are to be given up: asked to, or late with something in hand."""
+        if not running:  # workers start, code is compiled: that is not counted
+            return cancelled()
         return cancelled() or (not stopping and late() and method.progress().best < math.inf)
 
     started = time.perf_counter() - spent
     saved = time.perf_counter()
-    steps, stopping = 1, False
+    steps, stopping, running = 1, False, False
     keeping, kept_at, told = 0.0, saved, 0.0
     best = method.progress().best
     kept: tuple[State, list[State], float, int] | None = None
@@ -109,7 +111,8 @@ def run(
     emit(STARTED, shards=method.shards)
     try:
         host.start(method, stopped, resumed)
-        started += time.perf_counter() - saved  # what was compiled is not counted
+        started += time.perf_counter() - saved
+        running = True
         try:
             while not method.finished:
                 if cancelled():
@@ -136,7 +139,8 @@ def run(
                     # Late: back to what was kept, and to its end.
                     host.close()
                     stopping = True
-                    method.restore(kept[0])
+                    if method.resident:  # else nothing has changed yet
+                        method.restore(kept[0])
                     host.start(method, stopped, kept[1])
                     method.stop("seconds")
                     continue

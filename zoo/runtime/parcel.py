@@ -75,7 +75,7 @@ def pack(value: Any) -> bytes:
             try:
                 pickler, content = _pickled(value, None)
             except InputError as again:
-                raise InputError(f"the objective cannot be sent to workers: {again}") from again
+                raise InputError(f"the objective cannot be sent to workers: {again}") from None
             used = pickler.modules()
             files = {
                 name: os.path.abspath(str(module.__file__))

@@ -206,8 +206,7 @@ def _evaluate(
         shared.x[row] = np.asarray(error.point)  # where the parent looks for it
         _tell(channel, "error", str(error)[:_TEXT])
     except BaseException as error:
-        why = error.code if isinstance(error, SystemExit) else str(error)
-        why = f": {why}" if why != "" else ""
+        why = f": {error}" if str(error) else ""
         _tell(channel, "exits", f"the objective exits ({type(error).__name__}{why})"[:_TEXT])
     else:
         _tell(channel, "end")

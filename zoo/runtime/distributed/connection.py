@@ -3,37 +3,130 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, RunError
+from zoo.runtime.distributed import head
+from zoo.runtime.distributed.placement import check_address
 
 #: What Ray would say to the user's terminal, for those who want to see it.
 _log = logging.getLogger("zoo.ray")
 
 _FOLDER = "zoo-ray-"
+#: Seconds between two looks at whether Ray is still there, and misses in a row until it is not.
+_LOOK, _MISSES = 1.0, 4
+#: Seconds that a Ray of our own has to end.
+_PATIENCE = 10.0
+
+_AUTH = "RAY_AUTH_MODE"
+
+
+class Connection:
+    """A connection of this process to Ray, shared by all who ask for one meanwhile.
+
+    Attributes
+    ----------
+    users : int
+        How many hold it; the last one ends it. 0: it was there before, and is left as it is.
+    gone : bool
+        Whether Ray is.
+    """
+
+    def __init__(self) -> None:
+        import ray
+
+        self.users = 0
+        self.gone = False
+        self._undo = contextlib.ExitStack()
+        self._ray = ray
+        self._head: subprocess.Popen[bytes] | None = None
+        self._looked, self._missed = 0.0, 0
+
+    @property
+    def owned(self) -> bool:
+        """Whether that Ray was started here."""
+        return self._head is not None
+
+    def check(self) -> None:
+        """Raise RunError if Ray is gone: it would end this process, before long and silently."""
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        missing = self._missing()
+        self._looked = time.monotonic()
+        self._missed = self._missed + 1 if missing else 0
+        if self._missed > _MISSES:
+            self.gone = True
+            raise RunError(f"Ray is gone: {missing}")
+
+    def end(self) -> None:
+        """Let the connection go."""
+        global _current
+        with _sharing:
+            self.users -= 1
+            if self.users == 0:
+                _current = None
+                self._undo.close()
+
+    def _missing(self) -> str:
+        if self._head is not None and self._head.poll() is not None:
+            return "the process that started it here has ended"
+        with contextlib.suppress(AttributeError):  # no public name for it
+            node = sys.modules["ray._private.worker"]._global_node
+            with socket.socket(socket.AF_UNIX) as raylet:
+                try:
+                    raylet.connect(node.raylet_socket_name)
+                except OSError:
+                    return "its raylet on this machine has ended"
+        address = self._ray.get_runtime_context().gcs_address
+        reason = _refusal(address, 1.0)
+        return f"its head at {address} does not answer ({reason})" if reason else ""
+
+    def open(self, address: str | None, cpus: float, environment: dict[str, Any]) -> None:
+        """Connect to a cluster, or to a Ray started for it; see :func:`connect`."""
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(_muted())
+            options: dict[str, Any] = {"log_to_driver": False, "runtime_env": environment}
+            options["logging_level"] = logging.CRITICAL
+            if address is None:
+                self._head, address = _start(cpus, undo)
+                with _kept_handler():
+                    self._ray.init(address=address, **options)
+            else:
+                with _kept_handler():
+                    _join(address, options)
+            undo.callback(self._ray.shutdown)
+            self._undo = undo.pop_all()
+
+
+_sharing = threading.RLock()
+_current: Connection | None = None
 
 
 def connect(
-    address: str | None, *, cpus: float = 1.0, gpus: float = 0.0, working_dir: str | None = None
-) -> Callable[[], None]:
-    """Connect to Ray, or start one on this machine; returns what ends that.
-
-    A connection that the process has already is used, and left as it is.
+    address: str | None, *, cpus: float = 1.0, working_dir: str | None = None
+) -> Connection:
+    """Connect to Ray, or start one on this machine.
 
     Parameters
     ----------
     address : str, optional
         "auto", HOST:PORT, or none for a Ray of our own; RAY_ADDRESS stands in for none.
-    cpus, gpus : float
+    cpus : float
         What a Ray of our own is to offer.
     working_dir : str, optional
         Folder that Ray copies to the nodes.
@@ -41,25 +134,46 @@ def connect(
     Raises
     ------
     InputError
-        If there is no such cluster, or it cannot be used.
+        If there is no such cluster, or it cannot be used; or this process is connected to
+        another one.
     RunError
         If a Ray of our own does not start.
     """
+    global _current
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    if ray.is_initialized():
-        return lambda: None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    quiet["runtime_env"] = _environment(working_dir)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    _divert()
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    if address not in (None, "local"):
-        _join(address, quiet)
-        return ray.shutdown
-    return _start(cpus, gpus, quiet)
+    environment = _environment(working_dir)
+    with _sharing:
+        if ray.is_initialized():
+            _refuse_another(address, working_dir)
+            connection = _current or Connection()
+        else:
+            named = os.environ.get("RAY_ADDRESS") or None
+            if address is None and named is not None:
+                check_address(named, "RAY_ADDRESS")
+            address = address or named
+            connection = Connection()
+            connection.open(None if address == "local" else address, cpus, environment)
+            _current = connection
+        if connection is _current:
+            connection.users += 1
+        return connection
+
+
+def _refuse_another(address: str | None, working_dir: str | None) -> None:
+    import ray
+
+    here = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", "local", here):
+        raise InputError(
+            f"ray_address is {address}, but this process is connected to Ray at {here} already"
+        )
+    if working_dir is not None:
+        raise InputError(
+            f"working_dir cannot be copied: this process is connected to Ray at {here} already"
+        )
 
 
 def _environment(working_dir: str | None) -> dict[str, Any]:
@@ -74,18 +188,22 @@ def _environment(working_dir: str | None) -> dict[str, Any]:
     return environment
 
 
-def _join(address: str, quiet: dict[str, Any]) -> None:
+def _join(address: str, options: dict[str, Any]) -> None:
     import ray
 
-    if "://" in address:
-        raise InputError(
-            f"ray_address must be auto or HOST:PORT, got {address!r} (a Ray Client address: "
-            "submit a job instead, or give the address that 'ray start' printed)"
-        )
-    _answers(_running_here() if address == "auto" else address)
+    listening = _running_here() if address == "auto" else address
+    reason = _refusal(listening, 5.0) if listening else ""
+    if reason:  # Ray itself would try, and complain, for minutes
+        hint = "" if os.environ.get("RAY_ADDRESS") != address else " (the address of RAY_ADDRESS)"
+        raise InputError(f"no Ray cluster answers at {listening}{hint}: {reason}")
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **options)
     except ConnectionError as error:
+        if "InvalidAuthToken" in _causes(error):
+            raise InputError(
+                f"the Ray cluster at {listening or address} asks for a token: set {_AUTH}=token, "
+                "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
+            ) from None
         if address == "auto":
             raise InputError(
                 "no Ray cluster is running on this machine: 'ray start --head' starts one, "
@@ -106,47 +224,59 @@ def _running_here() -> str | None:
         return None
 
 
-def _answers(address: str | None) -> None:
-    """Raise InputError if no one listens: Ray itself would try, and complain, for minutes."""
-    if address is None:
-        return
+def _refusal(address: str, seconds: float) -> str:
+    """Why no one listens at an address; empty if someone does."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=seconds).close()
     except (OSError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"no Ray cluster answers at {address}: {reason}") from None
+        return getattr(error, "strerror", None) or str(error)
+    return ""
 
 
-def _start(cpus: float, gpus: float, quiet: dict[str, Any]) -> Callable[[], None]:
-    import ray
-
-    # Ray never removes its session folders; and its sockets need a short path.
+def _start(cpus: float, undo: contextlib.ExitStack) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a Ray of our own; returns the process that keeps it, and its address."""
     _sweep()
-    folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir="/tmp")
-    offered: dict[str, Any] = {"num_cpus": max(1, math.ceil(cpus))}
-    if gpus:
-        offered["num_gpus"] = math.ceil(gpus)
-
-    def end() -> None:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-
     for attempt in (1, 2):  # on a busy machine it may miss its own time limits
-        try:
-            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **offered, **quiet)
-            return end
-        except Exception as error:
-            with contextlib.suppress(Exception):
-                ray.shutdown()
-            if attempt == 2:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise RunError(f"Ray does not start: {_first_line(error)}") from error
+        # Ray never removes its session folders; and its sockets need a short path.
+        folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir="/tmp")
+        given = {"num_cpus": max(1, math.ceil(cpus))}
+        process = subprocess.Popen(
+            # Not its folder first among the paths to import from.
+            [sys.executable, "-P", str(Path(head.__file__)), folder, json.dumps(given)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        undo.callback(_ended, process, folder)
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline() or "{}")
+        if "address" in said:
+            undo.enter_context(_with_token(said.get(_AUTH)))
+            return process, said["address"]
+        if attempt == 2:
+            why = said.get("error") or "the process that was to start it has ended"
+            raise RunError(f"Ray does not start: {why}")
     raise AssertionError
 
 
+def _ended(process: subprocess.Popen[bytes], folder: str) -> None:
+    """End what keeps a Ray of our own; it ends that, and removes its folder."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    process.stdout.close()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # Ray's processes die with it
+        process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _sweep() -> None:
-    """Remove what processes that were killed have left."""
+    """Remove what is left of processes that were killed, with all that they had started."""
     for path in Path("/tmp").glob(f"{_FOLDER}*"):
         process = path.name.removeprefix(_FOLDER).partition("-")[0]
         if process.isdigit() and not Path("/proc", process).exists():
@@ -158,20 +288,63 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-_diverting = threading.Lock()
+def _causes(error: BaseException | None) -> str:
+    """What an exception and those that led to it say."""
+    said = []
+    while error is not None:
+        said.append(str(error))
+        error = error.__cause__ or error.__context__
+    return " ".join(said)
 
 
-def _divert() -> None:
-    """Let what the cluster reports go to the log "zoo.ray", not to the user's terminal.
+@contextmanager
+def _with_token(mode: str | None) -> Iterator[None]:
+    """Have Ray take its token along, as the one that it started does."""
+    if mode is None or _AUTH in os.environ:
+        yield
+        return
+    from ray._raylet import Config
+
+    os.environ[_AUTH] = mode
+    Config.initialize("")  # it has read the environment when it was imported
+    try:
+        yield
+    finally:
+        os.environ.pop(_AUTH, None)
+        Config.initialize("")
+
+
+@contextmanager
+def _kept_handler() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which ``ray.init`` replaces by one that exits."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Let what Ray reports go to the log "zoo.ray", not to the user's terminal.
 
     Ray has no switch for it: with ``log_to_driver=False`` its driver still prints paragraphs on
     every worker that dies.
     """
     import ray._private.worker as internals
 
-    with _diverting:
-        if hasattr(internals, "print_to_stdstream"):
-            internals.print_to_stdstream = _logged
+    logger = logging.getLogger("ray")
+    level, printed = logger.level, getattr(internals, "print_to_stdstream", None)
+    logger.setLevel(logging.CRITICAL)
+    if printed is not None:
+        internals.print_to_stdstream = _logged
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if printed is not None:
+            internals.print_to_stdstream = printed
 
 
 def _logged(data: dict[str, Any], *_: Any, **__: Any) -> None:

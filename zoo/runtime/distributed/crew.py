@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import zoo
 from zoo.config import build
-from zoo.errors import Interrupted, RunError
+from zoo.errors import InputError, Interrupted, RunError
 from zoo.problem import never
 from zoo.runtime.distributed.connection import connect
 from zoo.runtime.distributed.placement import Placement
@@ -67,25 +69,29 @@ class Crew:
 
         placement.check()
         self.placement = placement
+        self.closed = False
         self.emit: Callable[[Event], None] = _unheard
         self._ray = ray
         self._calls = 0
         self._stillborn = 0
+        self._use = threading.Lock()
+        self._alone: float | None = None  # since when no worker is ready
+        self._short = False  # it has been waited for all of them, in vain
         here = len(os.sched_getaffinity(0))
         wanted = min(placement.count() or 0, most or 100_000)
-        self._end = connect(
+        self._connection = connect(
             placement.ray_address,
             cpus=max(here, wanted * placement.cpus_per_worker),
-            gpus=wanted * placement.gpus_per_worker,
             working_dir=placement.working_dir,
         )
-        self.size = wanted or min(self._room(), most or 100_000)
         self.members: list[Member] = []
         try:
+            self.size = wanted or min(self._room(), most or 100_000)
+            self._refuse_missing_gpus()
             from zoo.runtime.distributed.worker import CONTROL, Worker, environment
 
             self._threads = max(1, int(placement.cpus_per_worker))
-            self._around = ray.put(environment())
+            self._around = ray.put(environment(placement.working_dir))
             remote: Any = ray.remote  # its types know no groups
             self._actor = remote(concurrency_groups={CONTROL: 1})(Worker).options(
                 num_cpus=placement.cpus_per_worker,
@@ -107,10 +113,35 @@ class Crew:
 
     def close(self) -> None:
         """Let the workers go, and the Ray that was started for them."""
+        if self.closed:
+            return
+        self.closed = True
         for member in self.members:
             self._kill(member)
         self.members = []
-        self._end()
+        self._connection.end()
+
+    @contextmanager
+    def serving(self, emit: Callable[[Event], None]) -> Iterator[None]:
+        """Serve a run, whose events go to ``emit``.
+
+        Raises
+        ------
+        InputError
+            If they are closed, or serve another run.
+        """
+        if self.closed:
+            raise InputError("these workers have been closed: zoo.workers() starts others")
+        if not self._use.acquire(blocking=False):
+            raise InputError("these workers serve another run: zoo.workers() starts others")
+        self.emit = emit
+        try:
+            for k in self.live():
+                self._introduce(k)
+            yield
+        finally:
+            self.emit = _unheard
+            self._use.release()
 
     def live(self) -> list[int]:
         """Numbers of the workers that are ready."""
@@ -123,10 +154,19 @@ class Crew:
 
     def tell(self, k: int, method: str, *arguments: Any) -> None:
         """Call worker ``k`` for no reply."""
+        if self._connection.gone:
+            return
         getattr(self.members[k].actor, method).remote(*arguments)
 
     def wait(self, references: list[Any], seconds: float = _LOOK) -> list[Any]:
-        """Those of the references that are there within some seconds; the first ones to be."""
+        """Those of the references that are there within some seconds; the first ones to be.
+
+        Raises
+        ------
+        RunError
+            If Ray is gone.
+        """
+        self._connection.check()
         return list(self._ray.wait(references, num_returns=1, timeout=seconds)[0])
 
     def get(self, reference: Any) -> Any:
@@ -173,6 +213,7 @@ class Crew:
         waiting = {member.hello: k for k, member in enumerate(self.members) if member.info is None}
         if not waiting:
             return []
+        self._complain()
         ready = []
         for reference in self.wait(list(waiting), seconds):
             k = waiting[reference]
@@ -190,11 +231,10 @@ class Crew:
             ready.append(k)
         return ready
 
-    def listen(self, emit: Callable[[Event], None]) -> None:
-        """Send events to another run, from the workers that there are on."""
-        self.emit = emit
-        for k in self.live():
-            self._introduce(k)
+    @property
+    def local(self) -> bool:
+        """Whether they are on this machine alone, for its Ray was started for them."""
+        return self._connection.owned
 
     def _introduce(self, k: int) -> None:
         member = self.members[k]
@@ -210,17 +250,27 @@ class Crew:
         Interrupted
             If ``cancelled`` turns true meanwhile.
         """
-        started, told = time.monotonic(), False
+        started = time.monotonic()
         while len(self.live()) < self.size:
             if cancelled():
                 raise Interrupted
-            self.joined(_LOOK)
-            late = time.monotonic() - started > _PATIENCE
-            if late and self.live():
+            self.joined(0.0 if self._short and self.live() else _LOOK)
+            if self.live() and (self._short or time.monotonic() - started > _PATIENCE):
+                if not self._short:
+                    self._short = True
+                    text = f"{len(self.live())} of {self.size} workers are there: on with them"
+                    self.emit(Event(NOTE, {"text": f"{text} ({self._offers()})"}))
                 return
-            if late and not told:
-                told = True
-                self.emit(Event(NOTE, {"text": self._what_is_missing()}))
+
+    def _complain(self) -> None:
+        """Say what is missing, once, when no worker has been ready for long."""
+        if self.live():
+            self._alone = None
+        elif self._alone is None:
+            self._alone = time.monotonic()
+        elif time.monotonic() - self._alone > _PATIENCE:
+            self._alone = math.inf
+            self.emit(Event(NOTE, {"text": f"waiting for room for a worker ({self._offers()})"}))
 
     def _start(self) -> Member:
         actor = self._actor.remote(self._threads, self._around)
@@ -238,15 +288,25 @@ class Crew:
             room = min(room, offers.get("GPU", 0.0) / self.placement.gpus_per_worker)
         return max(1, math.floor(room))
 
-    def _what_is_missing(self) -> str:
-        offers = self._ray.cluster_resources()
-        wanted = f"{self.placement.cpus_per_worker:g} CPUs"
-        if self.placement.gpus_per_worker:
-            wanted += f" and {self.placement.gpus_per_worker:g} GPUs"
-        return (
-            f"waiting for room for a worker of {wanted}: the Ray cluster has "
-            f"{offers.get('CPU', 0):g} CPUs and {offers.get('GPU', 0):g} GPUs in all"
-        )
+    def _offers(self) -> str:
+        cpus, gpus = self.placement.cpus_per_worker, self.placement.gpus_per_worker
+        resources = self._ray.cluster_resources()
+        free = self._ray.available_resources()
+        wanted, there = [f"{cpus:g} CPU"], [_of(free, resources, "CPU")]
+        if gpus:
+            wanted.append(f"{gpus:g} GPU")
+            there.append(_of(free, resources, "GPU"))
+        return f"one asks for {' and '.join(wanted)}; free in the cluster: {' and '.join(there)}"
+
+    def _refuse_missing_gpus(self) -> None:
+        """A cluster may grow; what this machine has is all there is."""
+        wanted = self.size * self.placement.gpus_per_worker
+        there = self._ray.cluster_resources().get("GPU", 0.0)
+        if self.local and wanted > there:
+            raise InputError(
+                f"{self.size} workers of gpus_per_worker {self.placement.gpus_per_worker:g} need "
+                f"{wanted:g} GPUs, and this machine has {there:g}"
+            )
 
     def _refuse_hopeless(self, why: str) -> None:
         if self._stillborn > _STILLBORN + self.size:
@@ -289,6 +349,15 @@ def _why(error: Exception) -> str:
     }
     name = type(error).__name__
     return kinds.get(name, f"{name}: {text[:300]}")
+
+
+def _of(free: dict[str, float], resources: dict[str, float], kind: str) -> str:
+    return f"{free.get(kind, 0.0):g} of {resources.get(kind, 0.0):g} {kind}s"
+
+
+def times(number: int) -> str:
+    """A number of times in words."""
+    return "once" if number == 1 else f"{number} times"
 
 
 def _unheard(event: Event) -> None:

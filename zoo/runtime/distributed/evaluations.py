@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import Interrupted, RunError
-from zoo.problem import Array, Objective, PythonObjective, never
-from zoo.runtime.distributed.crew import Crew, WorkerLost
+from zoo.problem import ATTEMPTS, Array, Objective, PythonObjective, never
+from zoo.runtime.distributed.crew import Crew, WorkerLost, times
 from zoo.runtime.distributed.worker import Reply, raised
 from zoo.runtime.events import NOTE, Event
 from zoo.runtime.exchanges import exchanged
@@ -92,6 +92,7 @@ class EvaluationHost:
             shard.restore(state)
         objective = method.problem.objective
         self._objective = objective
+        self._batched = getattr(objective, "batched", False)
         self._key, self._parcel = uuid.uuid4().hex, self.crew.put(pack(guarded(objective)))
         self.crew.gather(cancelled)
         self._queued, self._loading = {}, {}
@@ -106,9 +107,9 @@ class EvaluationHost:
         """See :class:`Host`."""
         superstep = exchanged(self._shards, message)
         try:
-            points = next(superstep)
+            blocks = next(superstep)
             while True:
-                points = superstep.send(self.evaluate(points))
+                blocks = superstep.send(self.evaluate(blocks))
         except StopIteration as ended:
             reports: list[Any] = ended.value
             return reports
@@ -125,8 +126,11 @@ class EvaluationHost:
             self.crew.tell(k, "release")
         self._calls, self._shards = {}, []
 
-    def evaluate(self, x: Array) -> Array:
-        """Values (n,) at the rows of x (n, d).
+    def evaluate(self, blocks: list[Array]) -> Array:
+        """Values (n,) at the rows of the shards' blocks of points.
+
+        A batched objective takes each block at once, as in one process: what it computes for a
+        point may depend, in the last bits, on those beside it.
 
         Raises
         ------
@@ -141,7 +145,10 @@ class EvaluationHost:
         self._steps += 1
         if self._steps == _WARM:
             self._worked, self._waited, self._points = 0.0, 0.0, 0
+        x = np.concatenate(blocks)
         left: deque[Any] = deque([np.arange(len(x))])
+        if self._batched:
+            left = deque(np.split(np.arange(len(x)), np.cumsum([len(b) for b in blocks])[:-1]))
         again: deque[_Chunk] = deque()
         missing = np.ones(len(x), bool)
         values = np.empty(len(x))
@@ -195,16 +202,17 @@ class EvaluationHost:
     def _next(
         self, left: deque[Any], again: deque[_Chunk], under_way: list[_Chunk]
     ) -> _Chunk | None:
-        """What an idle worker is to do: what was lost, what is left, or what lags."""
+        """What a worker is to do: what was lost, what is left, or what lags."""
         if again:
             return again.popleft()
         if left:
             rows = left.popleft()
             share = math.ceil(len(rows) / max(1, len(self.crew.live())))
             count = min(self._points_of(_CHUNK), max(share, self._points_of(_LEAST)))
-            if count < len(rows):
+            if count < len(rows) and not self._batched:
                 left.appendleft(rows[count:])
-            return _Chunk(rows[:count], self._steps)
+                rows = rows[:count]
+            return _Chunk(rows, self._steps)
         lagging = [c for c in under_way if c.copies == 1 and self._lags(c)]
         if not lagging:
             return None
@@ -254,8 +262,10 @@ class EvaluationHost:
     def _count(self, reply: Reply, late: bool) -> None:
         """Count what failed; what a copy that came late gave up was but one more attempt."""
         for kind, count in reply.failures.items():
-            retried = late and not kind.startswith("retried ")
-            self._objective.failures[f"retried {kind}" if retried else kind] += count
+            if not late:
+                self._objective.failures[kind] += count
+            elif kind.removeprefix("retried ") in ATTEMPTS:
+                self._objective.failures["retried " + kind.removeprefix("retried ")] += count
         self._objective.last_error = reply.complaint or self._objective.last_error
 
     def _retry(self, chunk: _Chunk, again: deque[_Chunk], under_way: list[_Chunk]) -> None:
@@ -265,12 +275,15 @@ class EvaluationHost:
         chunk.deaths += 1
         if chunk.deaths > self.crew.placement.respawns:
             raise RunError(
-                f"workers died {chunk.deaths} times in a row over the same evaluation, and "
+                f"workers died {times(chunk.deaths)} in a row over the same evaluation, and "
                 f"respawns is {self.crew.placement.respawns}: the run stops here"
             )
         self.counts["resent"] += 1
         under_way.remove(chunk)
-        pieces = [_Chunk(chunk.rows[i : i + 1], chunk.step) for i in range(len(chunk.rows))]
+        if self._batched:
+            pieces = [_Chunk(chunk.rows, chunk.step)]
+        else:
+            pieces = [_Chunk(chunk.rows[i : i + 1], chunk.step) for i in range(len(chunk.rows))]
         for piece in pieces:
             piece.deaths = chunk.deaths
         again.extend(pieces)
@@ -288,7 +301,7 @@ class EvaluationHost:
             self._deaths[k] += 1
             if self._deaths[k] > self.crew.placement.respawns:
                 raise RunError(
-                    f"a worker died {self._deaths[k]} times in a row ({why}), and respawns is "
+                    f"a worker died {times(self._deaths[k])} in a row ({why}), and respawns is "
                     f"{self.crew.placement.respawns}: the run stops here"
                 )
 

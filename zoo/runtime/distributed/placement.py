@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 
 from zoo.config import option
 from zoo.errors import InputError
 
+#: Ray counts shares of a CPU or GPU in units of this.
+_LEAST = 1e-4
+
+_ADDRESS = re.compile(r"auto|local|[^\s/]+:\d{1,5}")
+
 
 @dataclass(frozen=True)
 class Placement:
-    """Workers that a run asks for; without ``workers`` it stays in its own process."""
+    """Workers that a run asks for; without, and without an address, it stays in its process."""
 
     workers: str | None = option(
         None,
@@ -20,7 +26,8 @@ class Placement:
     ray_address: str | None = option(
         None,
         "Ray cluster to work on: auto, or HOST:PORT (also from RAY_ADDRESS). Without one, or with "
-        "local, a Ray is started on this machine, and stopped in the end.",
+        "local, a Ray is started on this machine, and stopped in the end. It implies --workers "
+        "auto.",
     )
     distribute: str = option(
         "auto",
@@ -42,7 +49,7 @@ class Placement:
     @property
     def distributed(self) -> bool:
         """Whether workers are asked for."""
-        return self.workers is not None
+        return self.workers is not None or self.ray_address is not None
 
     def count(self) -> int | None:
         """Number of workers; None for as many as suit.
@@ -67,16 +74,22 @@ class Placement:
         self.count()
         if self.distributed and threads is not None:
             raise InputError("threads are for a run in its own process: leave them out, or workers")
-        for name in ("ray_address", "working_dir"):
-            if not self.distributed and getattr(self, name) is not None:
-                raise InputError(f"{name} needs workers too: --workers N, or --workers auto")
-        if self.cpus_per_worker > 1 and not self.cpus_per_worker.is_integer():
-            raise InputError(
-                "cpus_per_worker must be a whole number above 1 (Ray's rule), "
-                f"got {self.cpus_per_worker:g}"
-            )
-        if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():
-            raise InputError(
-                "gpus_per_worker must be a whole number above 1 (Ray's rule), "
-                f"got {self.gpus_per_worker:g}"
-            )
+        for field in fields(self):
+            if not self.distributed and getattr(self, field.name) != field.default:
+                raise InputError(f"{field.name} needs workers too: --workers N, or --workers auto")
+        for name in ("cpus_per_worker", "gpus_per_worker"):
+            share = getattr(self, name)
+            if 0 < share < _LEAST or (share > 1 and not share.is_integer()):
+                raise InputError(
+                    f"{name} must be a whole number, or a fraction of 1 from {_LEAST:g} on "
+                    f"(Ray's rule), got {share:g}"
+                )
+        if self.ray_address is not None:
+            check_address(self.ray_address, "ray_address")
+
+
+def check_address(address: str, name: str) -> None:
+    """Raise InputError for what is no address of a Ray cluster."""
+    if not _ADDRESS.fullmatch(address):
+        client = ", not that of a Ray Client" if address.startswith("ray://") else ""
+        raise InputError(f"{name} must be auto, local or HOST:PORT{client}, got {address!r}")

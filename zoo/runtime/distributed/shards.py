@@ -6,7 +6,7 @@ import pickle
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from zoo.errors import Interrupted, RunError
 from zoo.problem import never
-from zoo.runtime.distributed.crew import Crew, WorkerLost
+from zoo.runtime.distributed.crew import Crew, WorkerLost, times
 from zoo.runtime.distributed.worker import Fault, Reply, raised
 from zoo.runtime.events import NOTE, REPLAYED, Event
 from zoo.runtime.parcel import pack
@@ -94,6 +94,7 @@ class RayHost:
         if size > _LARGE:
             sent = self.crew.put(message)
         reports = self._ask("step", sent)
+        self._deaths = [0] * len(self._deaths)
         self._log.append(sent)
         self._log_bytes += size
         since = time.perf_counter() - self._checked
@@ -124,7 +125,6 @@ class RayHost:
             for state in self._ask("states")
         ]
         self._log, self._log_bytes = [], 0
-        self._deaths = [0] * len(self._deaths)
         self._checked = time.perf_counter()
         self._checking = self._checked - started
 
@@ -140,11 +140,13 @@ class RayHost:
             for index in self._moved:  # what they answered before is not in their new state
                 answers.pop(index, None)
                 counts = [(call, reply) for call, reply in counts if index not in call.shards]
-            self._call_for(answers.keys() | faults.keys(), method, *arguments)
+            self._call_for(answers.keys(), method, *arguments)
             if not self._calls:
                 break
             if end is None and self._cancelled():
-                end = self._give_up()
+                # States are what an interrupted run goes on from.
+                wanted = method == "states"
+                end = time.perf_counter() + _GRACE if wanted else self._give_up()
             elif end is not None and time.perf_counter() > end:
                 self._settle(end)
                 raise Interrupted
@@ -155,7 +157,9 @@ class RayHost:
                 elif reply.cancelled:
                     raise Interrupted
                 else:
-                    faults |= dict.fromkeys(call.shards, reply.fault)
+                    at = reply.fault.shard
+                    answers |= dict.fromkeys(call.shards)
+                    faults[min(call.shards) if at is None else at] = reply.fault
         for _, reply in counts:
             self._objective.failures.update(reply.failures)
             self._objective.last_error = reply.complaint or self._objective.last_error
@@ -163,7 +167,7 @@ class RayHost:
             raise raised(faults[min(faults)])
         return [answers[index] for index in range(len(self._homes))]
 
-    def _call_for(self, answered: set[int], method: str, *arguments: Any) -> None:
+    def _call_for(self, answered: Set[int], method: str, *arguments: Any) -> None:
         """Call the workers of all shards that have not answered, nor are being asked."""
         asked = {index for call in self._calls.values() for index in call.shards}
         wanted: dict[int, list[int]] = {}
@@ -205,7 +209,7 @@ class RayHost:
         worst = max(orphans, key=lambda index: self._deaths[index])
         if self._deaths[worst] > self.crew.placement.respawns:
             raise RunError(
-                f"shard {worst} lost its worker {self._deaths[worst]} times in a row ({why}), and "
+                f"shard {worst} lost its worker {times(self._deaths[worst])} in a row ({why}), and "
                 f"respawns is {self.crew.placement.respawns}: the run stops here"
             )
 

@@ -61,11 +61,6 @@ def unpacked(message: Any) -> Any:
     return pickle.loads(message) if isinstance(message, bytes) else message
 
 
-def _compile(objective: Objective) -> None:
-    if isinstance(objective, CompiledObjective):
-        objective.target()
-
-
 def fault_of(error: BaseException, shard: int | None = None) -> Fault:
     """Exception as data, with the number of the shard that raised it."""
     where = "".join(traceback.format_exception(error))
@@ -84,10 +79,11 @@ def fault_of(error: BaseException, shard: int | None = None) -> Fault:
     )
 
 
-def environment() -> dict[str, Any]:
-    """What a worker takes over from the process that starts it."""
+def environment(working_dir: str | None = None) -> dict[str, Any]:
+    """What a worker takes over from the process that starts it; not its folder if Ray sets one."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
-    return {"variables": kept, "path": [p for p in sys.path if p], "folder": os.getcwd()}
+    folder = os.getcwd() if working_dir is None else ""
+    return {"variables": kept, "path": [p for p in sys.path if p], "folder": folder}
 
 
 class Worker:
@@ -139,13 +135,11 @@ class Worker:
         def build() -> str:
             from zoo.jit import cpu_name, warm
 
-            if self._key != key:
-                self.release()
             with warm(code_of(parcel)):
                 if self._key != key:
+                    self.release()
                     self._key, self._method = key, unpack(parcel)
-                    _compile(self._method.problem.objective)
-                    self._new_failures()  # those of before, on the driver
+                    self._take(self._method.problem.objective)
                 for index, state in states.items():
                     self._shards[index] = self._method.shard(index, self._threads, self._given_up)
                     if state is not None:
@@ -191,18 +185,21 @@ class Worker:
         """Take an objective to evaluate."""
 
         def take() -> None:
+            from zoo.jit import warm
+
             if self._key != key:
                 self.release()
-                self._objective = unpack(parcel)
-                self._key = key
-                self._new_failures()  # those of before, on the driver
-                if isinstance(self._objective, CompiledObjective):
-                    from zoo.jit import warm
-
-                    with warm(code_of(parcel)):
-                        _compile(self._objective)
+                with warm(code_of(parcel)):
+                    self._key = key
+                    self._take(unpack(parcel))
 
         return self._reply(call, take)
+
+    def _take(self, objective: Objective) -> None:
+        self._objective = objective
+        self._counted = Counter(objective.failures)  # of before, on the driver
+        if isinstance(objective, CompiledObjective):
+            objective.target()  # compiles it
 
     def evaluate(self, call: int, x: Array) -> Reply:
         """Values at the rows of x."""
@@ -215,35 +212,25 @@ class Worker:
 
     def _reply(self, call: int, work: Any) -> Reply:
         self._call, self._stepping = call, None
-        self._cancelled = {number for number in self._cancelled.copy() if number >= call}
+        self._cancelled -= {number for number in self._cancelled.copy() if number < call}
         started = time.perf_counter()
         content, fault = None, None
         try:
             if self._given_up():
                 raise Interrupted
             content = work()
-        except SystemExit as error:
-            exits = ObjectiveError(f"the objective exits (SystemExit: {error.code})")
-            fault = fault_of(exits, self._stepping)
         except Exception as error:
             fault = fault_of(error, self._stepping)
-        new, objective = self._new_failures(), self._evaluated()
-        complaint = objective.last_error if new and objective is not None else ""
+        new = self._new_failures()
+        complaint = self._objective.last_error if new and self._objective is not None else ""
         return Reply(content, new, complaint, time.perf_counter() - started, fault)
-
-    def _evaluated(self) -> Objective | None:
-        """Objective that this worker evaluates."""
-        if self._method is not None:
-            return self._method.problem.objective
-        return self._objective
 
     def _new_failures(self) -> dict[str, int]:
         """Failures of the objective since the last call of this."""
-        objective = self._evaluated()
-        if objective is None:
+        if self._objective is None:
             return {}
-        new = objective.failures - self._counted
-        self._counted = Counter(objective.failures)
+        new = self._objective.failures - self._counted
+        self._counted = Counter(self._objective.failures)
         return dict(new)
 
 
