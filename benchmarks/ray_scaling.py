@@ -121,7 +121,7 @@ def fixed_cost(crews, quick):
     return rows
 
 
-def sizes(crew, quick):
+def sizes(crews, quick):
     """Rows by size: of the message to all shards, and of a report from one.
 
     The array is copied into and mapped from the object store when large; that shards or the driver
@@ -130,18 +130,15 @@ def sizes(crew, quick):
     rows = []
     for name, size in (SIZES if quick else SIZES | LARGE).items():
         count = min(20 if quick else 200, max(10, 4 * 10**8 // size))
-        host = {"": RayHost(crew)}
-        message = np.median(measured(host, Spinning(SHARDS), np.ones(size // 8), count)[""])
-        told = np.median(measured(host, Spinning(SHARDS, size=size), np.ones(8), count)[""])
-        rows.append(
-            {
-                "size": name,
-                "message ms": float(message),
-                "message MB/s": float(size / message / 1e3),
-                "report ms": float(told),
-                "report MB/s": float(size / told / 1e3),
-            }
-        )
+        hosts = {workers: RayHost(crew) for workers, crew in crews.items()}
+        message = measured(hosts, Spinning(SHARDS), np.ones(size // 8), count)
+        told = measured(hosts, Spinning(SHARDS, size=size), np.ones(8), count)
+        row = {"size": name}
+        for workers in crews:
+            many = f"{workers} worker{'s' * (workers > 1)}"
+            row[f"message ms, {many}"] = sent = float(np.median(message[workers]))
+            row[f"report ms, {many}"] = came = float(np.median(told[workers]))
+        rows.append(row | {"message MB/s": size / sent / 1e3, "report MB/s": size / came / 1e3})
     return rows
 
 
@@ -267,7 +264,7 @@ if __name__ == "__main__":
     ):
         crews = {1: one, 2: two}
         report("A superstep without work (message of 64 bytes)", fixed_cost(crews, quick), out)
-        report("Large messages and reports, 8 shards on 2 workers", sizes(two, quick), out)
+        report("Large messages and reports, 8 shards", sizes(crews, quick), out)
         rows = throughput(crews, quick)
         report("A superstep of 8 shards with work", rows, out)
         enough = break_even(rows)

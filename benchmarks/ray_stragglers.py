@@ -8,7 +8,9 @@ its fate in a file first; the notes are set against what the result counts.
 
 busy: the sleeps noted and the timeouts counted, as a share of the workers' time. Copies of
 stragglers blur both: a sleep that is given up early is noted in full, and a crash or hang that is
-given up has no count. Without copies (1 worker) notes and counts must agree.
+given up has no count. What is noted and not counted can be no more than the copies; without any (1
+worker) notes and counts must agree. The exit status is 1 if they do not, if bits or numbers of
+evaluations differ, or (but with --quick) if two workers reach less than 1.8 times one.
 
     python benchmarks/ray_stragglers.py [--quick] [--out FILE.json]
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -120,8 +123,25 @@ def stragglers(quick):
     return rows
 
 
-if __name__ == "__main__":
-    options = arguments(__doc__)
-    report(
-        "Stragglers, crashes and hangs on 1 and 2 workers", stragglers(options.quick), options.out
+def sound(row, quick):
+    """Whether a row shows what it must."""
+    uncounted = row["crashes noted"] + row["hangs noted"]
+    uncounted -= row["counted crashes"] + row["counted timeouts"]
+    counted = 0 <= uncounted <= row["copies"] and row["other failures"] == 0
+    return (
+        counted
+        and row["nfev exact"]
+        and row["same bits"]
+        and (quick or row.get("times 1", 2.0) >= 1.8)
     )
+
+
+def main():
+    options = arguments(__doc__)
+    rows = stragglers(options.quick)
+    report("Stragglers, crashes and hangs on 1 and 2 workers", rows, options.out)
+    return 0 if all(sound(row, options.quick) for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

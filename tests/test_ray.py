@@ -294,7 +294,7 @@ def test_workers_serve_one_run_at_a_time_until_they_are_closed(cluster):
 
 
 def test_another_cluster_cannot_be_had_meanwhile(cluster):
-    with pytest.raises(zoo.InputError, match="is connected to Ray at .* already"):
+    with pytest.raises(zoo.InputError, match=r"is connected to Ray at .* already"):
         zoo.minimize(in_python, BOUNDS, workers=1, ray_address="127.0.0.1:1")
 
 

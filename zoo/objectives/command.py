@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -31,6 +33,8 @@ _POLL = 0.05
 
 _PLACEHOLDER = re.compile(r"\{(x|\d+)\}")
 
+_ME = secrets.token_hex(8)
+_numbers = itertools.count()
 _reporting = threading.Lock()
 _reaper: tuple[int, IO[bytes]] | None = None  # whose it is, and what it reads
 
@@ -159,6 +163,8 @@ class CommandObjective:
             if self._on_stdin:
                 given.write((" ".join(numbers) + "\n").encode())
                 given.seek(0)
+            name = f"{_ME}-{os.getpid()}-{next(_numbers)}"
+            _report("+", name)
             try:
                 process = subprocess.Popen(
                     [self._program, *_filled(self._arguments, numbers)],
@@ -166,23 +172,24 @@ class CommandObjective:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     cwd=self._folder,
+                    env=os.environ | {reaper.NAME: name},
                     start_new_session=True,  # Ctrl-C is for us; a group of its own can be killed
                 )
             except OSError as error:
+                _report("-", name)
                 raise ObjectiveError(
                     f"the command does not start: {error.strerror}: {self._program}, "
                     f"at x = {show_point(point)}",
                     point,
                 ) from error
         with process:
-            _report("+", process.pid)
             try:
                 out, err = self._outputs(process, cancelled)
             finally:
                 if process.poll() is None:
                     _kill(process.pid)
                     process.wait()
-                _report("-", process.pid)
+                _report("-", name)
         code = process.returncode
         if code != 0:
             raise _Failure("crash", ending(code) + _said(err))
@@ -230,8 +237,8 @@ def last_number(text: str) -> float:
         raise ValueError(f"printed {shown!r}, not a number") from None
 
 
-def _report(sign: str, group: int) -> None:
-    """Tell the reaper of a process group that there is (+), or is no more (-)."""
+def _report(sign: str, name: str) -> None:
+    """Tell the reaper of an evaluation that begins (+), or has ended (-)."""
     global _reaper
     with _reporting:
         if _reaper is None or _reaper[0] != os.getpid():  # or this process was forked
@@ -246,7 +253,7 @@ def _report(sign: str, group: int) -> None:
             _reaper = os.getpid(), starting.stdin
             starting.wait()  # it goes on as an orphan
         with contextlib.suppress(OSError):
-            _reaper[1].write(f"{sign}{group}\n".encode())
+            _reaper[1].write(f"{sign}{name}\n".encode())
             _reaper[1].flush()
 
 

@@ -1,7 +1,8 @@
 """Ends the programs that a process has started, should it die without doing so.
 
 It runs by itself, as an orphan: what ends the children of a process does not find it. Its input
-says which process groups there are, and ends when the one that writes it does.
+says which evaluations are under way, and ends when the one that writes it does. Their processes
+have the evaluation's name in their environment, as have those that they start.
 """
 
 from __future__ import annotations
@@ -10,19 +11,29 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
+
+#: Environment variable of the programs.
+NAME = "ZOO_EVALUATION"
 
 
 def main() -> None:
-    """Take in lines of +GROUP and -GROUP; at the end of input, kill the groups left."""
+    """Take in lines of +EVALUATION and -EVALUATION; at the end of input, kill what is left."""
     if os.fork():
         os._exit(0)
     os.setsid()
-    groups: set[int] = set()
+    left: set[bytes] = set()
     for line in sys.stdin.buffer:
-        (groups.add if line.startswith(b"+") else groups.discard)(int(line[1:]))
-    for group in groups:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+        (left.add if line.startswith(b"+") else left.discard)(line[1:].strip())
+    marks = {f"{NAME}=".encode() + name for name in left}
+    found = True
+    while marks and found:  # one may have been at starting another
+        found = False
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended, or is not ours
+                if marks & {*(path / "environ").read_bytes().split(b"\0")}:
+                    os.kill(int(path.name), signal.SIGKILL)
+                    found = True
 
 
 if __name__ == "__main__":

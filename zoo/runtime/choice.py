@@ -82,7 +82,7 @@ def hosted(
         if crew is None:
             crew = undo.enter_context(NewCrew(placement, method.shards if shards else None))
             doubts = _doubts(problem, crew) if crew.local else []
-            for text in [*_idle(problem, method.shards, size or crew.size, shards), *doubts]:
+            for text in [*_idle(problem, method, size or crew.size, shards), *doubts]:
                 emit(Event(NOTE, {"text": text}))
         undo.enter_context(crew.serving(emit))
         host: Any = (RayHost if shards else EvaluationHost)(crew)
@@ -108,14 +108,18 @@ def _shards_travel(problem: Problem, method: Method, placement: Placement) -> bo
     return method.resident and isinstance(problem.objective, CompiledObjective)
 
 
-def _idle(problem: Problem, shards: int, wanted: int, travel: bool) -> list[str]:
+def _idle(problem: Problem, method: Method, wanted: int, travel: bool) -> list[str]:
     """Why some of the workers wanted have nothing to do, and what to do about it."""
+    shards = method.shards
     if wanted <= shards or not (travel or getattr(problem.objective, "batched", False)):
         return []
     what = f"the population is {shards} shards" if shards > 1 else "the population is one shard"
     blocks = "" if travel else ", and a batched objective takes a shard's points at once"
+    hint = f"--shards {wanted} would use {wanted}"
+    if not method.resident:
+        hint = "--distribute evaluations would use them" if travel else "it needs no others"
     few = f"{shards} workers have" if shards > 1 else "one worker has"
-    return [f"{what}{blocks}: only {few} work to do (--shards {wanted} would use {wanted})"]
+    return [f"{what}{blocks}: only {few} work to do ({hint})"]
 
 
 def _doubts(problem: Problem, crew: Crew) -> list[str]:

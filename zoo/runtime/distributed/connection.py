@@ -303,15 +303,16 @@ def _with_token(mode: str | None) -> Iterator[None]:
     if mode is None or _AUTH in os.environ:
         yield
         return
-    from ray._raylet import Config
+    from ray import _raylet
 
+    refresh: Any = _raylet.Config.initialize  # type: ignore[attr-defined]
     os.environ[_AUTH] = mode
-    Config.initialize("")  # it has read the environment when it was imported
+    refresh("")  # it has read the environment when it was imported
     try:
         yield
     finally:
         os.environ.pop(_AUTH, None)
-        Config.initialize("")
+        refresh("")
 
 
 @contextmanager
