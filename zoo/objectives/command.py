@@ -186,7 +186,7 @@ class CommandObjective:
             try:
                 out, err = self._outputs(process, cancelled)
             finally:
-                if process.poll() is None:
+                if process.poll() != 0:  # it runs, or was killed: what it has started goes with it
                     _kill(process.pid)
                     process.wait()
                 _report("-", name)

@@ -107,7 +107,7 @@ class Connection:
                 with _kept_handler():
                     self._ray.init(address=address, **options)
             else:
-                with _kept_handler():
+                with _kept_handler(), _heard_at_once():
                     _join(address, options)
             undo.callback(self._ray.shutdown)
             self._undo = undo.pop_all()
@@ -324,6 +324,19 @@ def _kept_handler() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _heard_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process: Ray's compiled code may wait for ever, and calls no handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
