@@ -15,7 +15,7 @@ from cbo_variants import VARIANTS
 from test_bits import BOUNDS, FUNCTION, SHAPES, assert_same, in_python, options_of
 
 import zoo
-from zoo.runtime.events import JOINED, LOST, NOTE, REPLAYED
+from zoo.runtime.events import JOINED, LOST, NOTE, REPLAYED, Event
 from zoo.runtime.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -416,6 +416,30 @@ def test_auto_stays_or_goes(cluster, monkeypatch):
 
     result = zoo.minimize(slow, BOUNDS, cpus_per_worker=2, **options)
     assert result.workers["workers"] >= 1
+
+
+def test_auto_stays_with_what_cannot_travel(monkeypatch):
+    import threading
+
+    from zoo.runtime import choice
+
+    monkeypatch.setattr(choice, "_on_a_cluster", lambda placement: False)
+    lock = threading.Lock()
+    with pytest.warns(RuntimeWarning, match=r"stays in its own process: .*lock") as caught:
+        result = zoo.minimize(lambda x: float(lock.locked()), BOUNDS, workers="auto", steps=2)
+    assert result.nit == 2
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_events_of_workers_after_a_torn_line(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create({})
+    first, second = (Event(LOST, {"worker": k, "name": "w", "why": "?"}) for k in (1, 2))
+    folder.listen(first)
+    with (folder.path / "workers.jsonl").open("a") as file:
+        file.write('{"event": "lo')
+    folder.listen(second)
+    assert [event["worker"] for event in folder.workers()] == [1, 2]
 
 
 def test_deadlines_and_interrupts_within_a_step(crews):

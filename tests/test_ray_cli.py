@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,6 +162,28 @@ def test_no_program_outlives_the_run(here, end):
     process.communicate(timeout=60)
     until(lambda: not processes("sleep 61.25"), 20)
     leaves_nothing(process.pid)
+
+
+def test_an_objective_that_has_moved_and_one_that_has_changed(here):
+    arguments = [*SLOW, "--steps", "20"]
+    whole = same_run(here, *arguments)
+    process = start("run", "cbo", *arguments, "--out", "run")
+    until(lambda: len(RunFolder("run").history()) > 3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    shutil.copytree("run", "again")
+    (here / "there").mkdir()
+    for name in ("mine.py", "helper.py"):
+        (here / name).rename(here / "there" / name)
+    code, _, err = call("resume", "run", "--json")
+    assert (code, err) == (2, f"zoo: objective file {here}/mine.py does not exist\n")
+    code, out, err = call("resume", "run", "--objective", "there/mine.py:slow", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["x"] == whole["x"]
+    (here / "there" / "helper.py").write_text("middle = 0.4\n")
+    code, out, err = call("resume", "again", "--objective", "there/mine.py:slow", "--json")
+    assert code == 0
+    assert re.fullmatch(r"zoo: warning: .* or one that it imports, has changed since .*\n", err)
 
 
 def test_a_working_dir_is_worked_in(here):
