@@ -66,6 +66,8 @@ def resume_run(
     stored = read_run(folder)
     config = problem_config(stored)
     if config is not None and objective is not None:
+        if None in (source_digest(config.objective), source_digest(objective)):
+            raise InputError("--objective is for FILE.py:NAME that has been moved, to FILE.py:NAME")
         config = located(replace(config, objective=objective))
     result = read_result(folder)
     found: list[Any] = [] if result is None else [result]

@@ -487,9 +487,11 @@ def test_batched_objectives_are_given_the_same_batches(count, crews):
     def batched(x):
         return np.tanh(x @ mixing).sum(axis=1)
 
-    options = {"steps": 40, "particles": 37, "shards": 3, "batched": True}
-    through = zoo.minimize(batched, BOUNDS, workers=crews[count], **options)
-    assert_same(zoo.minimize(batched, BOUNDS, **options), through)
+    whole = {"steps": 40, "particles": 37, "shards": 3, "batched": True}
+    few = {"steps": 20, "particles": 12, "shards": 4, "batch": 4, "batched": True}
+    for options in (whole, few):
+        through = zoo.minimize(batched, BOUNDS, workers=crews[count], **options)
+        assert_same(zoo.minimize(batched, BOUNDS, **options), through)
 
 
 def test_the_users_handler_of_sigterm_stays(tmp_path):

@@ -180,6 +180,9 @@ def test_an_objective_that_has_moved_and_one_that_has_changed(here):
     code, out, err = call("resume", "run", "--objective", "there/mine.py:slow", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["x"] == whole["x"]
+    code, _, err = call("resume", "again", "--objective", "ackley")
+    assert code == 2
+    assert err == "zoo: --objective is for FILE.py:NAME that has been moved, to FILE.py:NAME\n"
     (here / "there" / "helper.py").write_text("middle = 0.4\n")
     code, out, err = call("resume", "again", "--objective", "there/mine.py:slow", "--json")
     assert code == 0

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _WORTH_SENDING = 2e-3
 #: Seconds that one may take while it is measured; the first may have much to load.
 _TRIAL = 5.0
+#: Seconds that one takes which is worth sending, whatever had to be loaded for it.
+_LONG = 2.0
 
 
 @contextmanager
@@ -183,6 +185,9 @@ def _seconds_each(
         for _ in range(3):  # the first has much to load
             started = time.perf_counter()
             trial.evaluate(point, cancelled)
-        return time.perf_counter() - started
+            took = time.perf_counter() - started
+            if took > _LONG:
+                break
+        return took
     finally:
         trial.close()

@@ -79,7 +79,8 @@ class Connection:
         with _sharing:
             self.users -= 1
             if self.users == 0:
-                _current = None
+                if _current is self:
+                    _current = None
                 self._undo.close()
 
     def _missing(self) -> str:

@@ -148,7 +148,8 @@ class EvaluationHost:
         x = np.concatenate(blocks)
         left: deque[Any] = deque([np.arange(len(x))])
         if self._batched:
-            left = deque(np.split(np.arange(len(x)), np.cumsum([len(b) for b in blocks])[:-1]))
+            rows = np.split(np.arange(len(x)), np.cumsum([len(b) for b in blocks])[:-1])
+            left = deque(block for block in rows if len(block))
         again: deque[_Chunk] = deque()
         missing = np.ones(len(x), bool)
         values = np.empty(len(x))
