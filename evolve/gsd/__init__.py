@@ -1,0 +1,1 @@
+"""Private-GSD: differentially private synthetic tables by a genetic algorithm."""
