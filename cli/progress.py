@@ -67,7 +67,7 @@ class ProgressLine:
         if took < 0.1:
             return []
         now = self._latest
-        rates = [f"{short((now.evaluations - evaluations) / took)} evaluations/s"]
+        rates = [f"{short((now.evaluations - evaluations) / took)} {now.unit}/s"]
         left = []
         if now.of and now.done > done:
             left.append((now.of - now.done) * took / (now.done - done))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -50,54 +49,43 @@ def resume_run(
     """Continue the run in a folder."""
     from cli.execution import executed, ray_unheard, stdout_for_results
     from cli.failure import say
-    from cli.stored import known_minimum, problem_config, read_result, read_run
+    from cli.stored import read_result, read_run
     from cli.summary import printed
-    from zoo import optimize
-    from zoo.errors import InputError
-    from zoo.objectives.load import load, located, source_digest
+    from zoo import methods
+    from zoo.minimization import known_minimum, stored_problem
     from zoo.runtime.folder import RunFolder
+    from zoo.runtime.launch import launch, taken_up
 
     if threads is not None:
         build(Output, {"threads": threads})
-    placed = {name: value for name, value in given.items() if value is not None}
-    placement = build(Placement, placed)
+    placement = build(Placement, {k: v for k, v in given.items() if v is not None})
     placement.check(threads)
     folder = RunFolder(run)
     stored = read_run(folder)
-    config = problem_config(stored)
-    if config is not None and objective is not None:
-        if None in (source_digest(config.objective), source_digest(objective)):
-            raise InputError("--objective is for FILE.py:NAME that has been moved, to FILE.py:NAME")
-        config = located(replace(config, objective=objective))
     result = read_result(folder)
     found: list[Any] = [] if result is None else [result]
-    with printed(found, bool(json), lambda: known_minimum(config)):
+    with printed(found, bool(json), lambda: known_minimum(stored_problem(stored))):
         if result is not None:
             return
-        if config is None:
-            raise InputError(
-                f"{run} was started from Python: zoo.resume({run!r}, function, bounds) "
-                "continues it there"
-            )
         with stdout_for_results(), ray_unheard(placement.distributed):
-            problem = load(config)
-            if stored.get("source") not in (None, source_digest(config.objective)):
-                say(
-                    "warning: the objective's file, or one that it imports, has changed since the "
-                    "run was started"
-                )
+            study = methods.get(stored["method"]).study_module()
+            prepared = study.reopen(stored, folder, objective)
+            for warning in prepared.warnings:
+                say(f"warning: {warning}")
+            snapshot = taken_up(folder)
             result = executed(
-                lambda listeners, cancelled: optimize.resume(
-                    run,
-                    problem,
+                lambda listeners, cancelled: launch(
+                    prepared,
                     threads=threads,
+                    placement=placement,
                     listeners=listeners,
+                    folder=folder,
+                    snapshot=snapshot,
                     cancelled=cancelled,
-                    **placed,
                 ),
                 quiet=bool(quiet),
                 folder=run,
-                objective=problem.objective,
+                objective=prepared.method.problem and prepared.method.problem.objective,
                 report=found.append,
             )
             found.append(result)

@@ -1,8 +1,7 @@
-"""zoo run METHOD: minimize an objective."""
+"""zoo run METHOD: start a run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
 from typing import Any
 
 import click
@@ -11,10 +10,8 @@ from cli.configfile import read_parameters
 from cli.failure import say
 from cli.options import Output, SectionedCommand, SectionedOption, SuggestingGroup, options_from
 from zoo import methods
-from zoo.config import build, options_of
+from zoo.config import options_of, taken
 from zoo.errors import InputError
-from zoo.objectives.load import ProblemConfig, load, located, source_digest
-from zoo.runtime.budget import Budget
 from zoo.runtime.distributed.placement import Placement
 
 
@@ -30,12 +27,18 @@ class _Methods(SuggestingGroup):
 
 run = _Methods(
     "run",
-    help="Minimize an objective with METHOD.",
-    short_help="Minimize an objective.",
+    help="Run METHOD: minimize an objective, or what else it is for.",
+    short_help="Run a method.",
     no_args_is_help=False,
     subcommand_metavar="METHOD [OPTIONS]",
     epilog="For example: zoo run cbo --objective rastrigin",
 )
+
+
+def _sections(entry: methods.MethodEntry) -> dict[str, type]:
+    """Title -> dataclass of all that the command of a method takes."""
+    known = entry.input_classes() | {"Method": entry.config_class()}
+    return known | {"Workers": Placement, "Output": Output}
 
 
 def _command(name: str) -> click.Command:
@@ -46,79 +49,59 @@ def _command(name: str) -> click.Command:
         help="Read parameters of these names from a file; those given here go first.",
     )
     config_file.section = "Output"
+    options: dict[str, click.Parameter] = {}
+    for title, config in _sections(entry).items():
+        for option in options_from(config, title, entry.budget):
+            options.setdefault(str(option.name), option)  # the first that has the name, has it
     return SectionedCommand(
         name,
         callback=lambda **given: run_method(name, **given),
-        params=[
-            *options_from(ProblemConfig, "Problem"),
-            *options_from(Budget, "Budget (the first limit reached ends the run)", entry.budget),
-            *options_from(entry.config_class(), "Method"),
-            *options_from(Placement, "Workers"),
-            *options_from(Output, "Output"),
-            config_file,
-        ],
+        params=[*options.values(), config_file],
         help=f"{entry.summary[0].upper()}{entry.summary[1:]}.",
         short_help=entry.summary,
-        epilog=f"For example: zoo run {name} --objective ackley --dim 10 --seed 1 --out RUN",
+        epilog=f"For example: zoo run {name} {entry.example}",
     )
 
 
 def run_method(name: str, config_file: str | None = None, **given: Any) -> None:
     """Run a method with parameters by name; None is one not given."""
-    parts = (ProblemConfig, Budget, methods.get(name).config_class(), Placement, Output)
+    sections = _sections(methods.get(name))
     values = {key: value for key, value in given.items() if value is not None}
     if config_file is not None:
-        known = [key for part in parts for key in options_of(part)]
+        known = [key for config in sections.values() for key in options_of(config)]
         tables = ("problem", "budget", "method", name, "workers", "output")
         values = read_parameters(config_file, known, tables) | values
-
-    def part(config: Any) -> Any:
-        names = {f.name for f in fields(config)}
-        return build(config, {key: values.pop(key) for key in names & values.keys()})
-
-    output, placement = part(Output), part(Placement)
+    theirs = [options_of(config) for config in methods.get(name).input_classes().values()]
+    kept = {key: values.pop(key) for keys in theirs for key in keys if key in values}
+    output, placement = taken(Output, values), taken(Placement, values)
     placement.check(output.threads)
-    _start(name, located(part(ProblemConfig)), values, placement, output)
+    _start(name, values | kept, placement, output)
 
 
-def _start(
-    name: str,
-    problem_config: ProblemConfig,
-    values: dict[str, Any],
-    placement: Placement,
-    output: Output,
-) -> None:
+def _start(name: str, values: dict[str, Any], placement: Placement, output: Output) -> None:
     from cli.execution import executed, ray_unheard, stdout_for_results
     from cli.summary import printed
-    from zoo.optimize import as_seed, describe, launch, split_options
+    from zoo.optimize import as_seed
     from zoo.runtime.folder import RunFolder
+    from zoo.runtime.launch import launch
 
-    config, budget = split_options(name, values)
     seed = as_seed(output.seed)
     found: list[Any] = []
-    with printed(found, output.json, lambda: problem.minimum), stdout_for_results():
-        problem = load(problem_config)
-        if not output.quiet and hasattr(config, "warnings"):
-            for warning in config.warnings(problem.dimension):
-                say(f"warning: {warning}")
-        # Refuses what does not fit together before a folder is made for it.
+    with printed(found, output.json, lambda: prepared.minimum), stdout_for_results():
         try:
-            methods.get(name).method_class()(problem, config, budget, seed)
+            prepared = methods.get(name).study_module().prepare(name, values, seed)
         except OverflowError:
             raise InputError("a whole number is too large: 2**63 - 1 is the largest") from None
-        folder = None
-        if output.out is not None:
-            folder = RunFolder(output.out, output.snapshot_every)
-            described = describe(name, asdict(problem_config), config, budget, seed)
-            folder.create(described | {"source": source_digest(problem_config.objective)})
+        for warning in () if output.quiet else prepared.warnings:
+            say(f"warning: {warning}")
+        folder, out = None, prepared.folder or output.out
+        if out is not None:
+            folder = RunFolder(out, output.snapshot_every)
+            folder.create(prepared.described)
         with ray_unheard(placement.distributed):
             result = executed(
                 lambda listeners, cancelled: launch(
-                    problem,
-                    name,
-                    config,
-                    budget,
-                    seed,
+                    prepared,
                     threads=output.threads,
                     placement=placement,
                     listeners=listeners,
@@ -126,9 +109,9 @@ def _start(
                     cancelled=cancelled,
                 ),
                 quiet=output.quiet,
-                folder=output.out,
-                seconds=budget.seconds,
-                objective=problem.objective,
+                folder=out,
+                seconds=prepared.seconds,
+                objective=prepared.method.problem and prepared.method.problem.objective,
                 report=found.append,
             )
         found.append(result)

@@ -20,13 +20,14 @@ _ROWS = 10
 @click.option("--json", is_flag=True, help="Print one JSON object.")
 def show(run: str, plot: str | None, json: bool) -> None:
     """Show the run in the folder RUN: its parameters, its result, its last rows of history."""
-    from cli.stored import known_minimum, problem_config, read_result, read_run
+    from cli.stored import read_result, read_run
     from cli.summary import as_json, lines, print_json
+    from zoo.minimization import known_minimum, stored_problem
     from zoo.runtime.folder import PARTIAL, RunFolder
 
     folder = RunFolder(run)
     stored = read_run(folder)
-    config = problem_config(stored)
+    config = stored_problem(stored)
     result = read_result(folder)
     rows = [row for row in folder.history() if isinstance(row, dict)]
     minimum = known_minimum(config)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cli.progress import short
 from cli.table import columns
+from zoo import methods
 from zoo.problem import ATTEMPTS, show_point
 from zoo.runtime.folder import to_json
 
@@ -74,6 +75,9 @@ def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
     minimum : float, optional
         Known minimum of the objective.
     """
+    if "x" not in result:
+        title, told = methods.get(result["method"]).study_module().lines(result)
+        return [title, *(f"  {line}" for line in columns(_ended(told, result)))]
     fun = result.get("fun")
     rows = [("fun", number(fun))]
     if minimum is not None and fun is not None:
@@ -102,11 +106,15 @@ def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
         bad.insert(0, f"{result['nonfinite']:,} without a finite value")
     if bad:
         rows.append(("failures", ", ".join(bad)))
-    if result.get("workers"):
-        rows.append(("workers", workers(result["workers"])))
-    rows.append(("ended", str(result["message"])))
+    rows = _ended(rows, result)
     title = f"{result['objective']}, dimension {result['dim']}: {result['method']}, seed "
     return [title + str(result["seed"]), *(f"  {line}" for line in columns(rows))]
+
+
+def _ended(rows: list[tuple[str, str]], result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows, and what is said of the end of every run."""
+    crew = [("workers", workers(result["workers"]))] if result.get("workers") else []
+    return [*rows, *crew, ("ended", str(result["message"]))]
 
 
 def failures(counts: Mapping[str, int]) -> list[str]:

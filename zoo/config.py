@@ -133,3 +133,8 @@ def build(config: type[Config], values: Mapping[str, Any]) -> Config:
             raise InputError(f"parameter {name!r} is missing")
         checked[name] = _checked(name, value, opt, hint)
     return config(**checked)
+
+
+def taken(config: type[Config], values: dict[str, Any]) -> Config:
+    """Config from those of ``values`` that are its own, which are removed."""
+    return build(config, {name: values.pop(name) for name in options_of(config) if name in values})

@@ -36,10 +36,10 @@ _PATIENCE = 300.0
 def source_digest(*without: str) -> str:
     """Digest of the engine's sources, but for some folders; the processes of a run agree on it."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        if path.relative_to(folder).parts[0] not in without:
-            digest.update(path.read_bytes())
+    for folder in (Path(__file__).parent, Path(__file__).parent.parent / "evolve"):
+        for path in sorted(folder.rglob("*.py")):
+            if path.relative_to(folder).parts[0] not in without:
+                digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -274,15 +274,23 @@ def from_bits(typingctx, bits):
 
 
 @intrinsic
-def borrowed(typingctx, array):
-    """View of an array that holds no reference: loops that slice it and pass it on count nothing.
+def borrowed(typingctx, held):
+    """View of an array, or of a named tuple of arrays, that holds no reference.
 
-    The caller keeps the array itself in use for as long as the view.
+    Loops that slice it and pass it on count nothing. The caller keeps the arrays themselves in use
+    for as long as the view.
     """
 
-    def codegen(context, builder, signature, args):
-        view = context.make_array(array)(context, builder, args[0])
+    def lent(context, builder, kind, value):
+        view = context.make_array(kind)(context, builder, value)
         view.meminfo = cgutils.get_null_value(view.meminfo.type)
         return view._getvalue()
 
-    return array(array), codegen
+    def codegen(context, builder, signature, args):
+        if isinstance(held, types.Array):
+            return lent(context, builder, held, args[0])
+        values = cgutils.unpack_tuple(builder, args[0])
+        views = [lent(context, builder, k, v) for k, v in zip(held.types, values, strict=True)]
+        return context.make_tuple(builder, held, views)
+
+    return held(held), codegen

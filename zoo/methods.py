@@ -10,15 +10,44 @@ from typing import Any
 
 from zoo.errors import InputError
 
+_MINIMIZATION = {
+    "Problem": "zoo.objectives.load:ProblemConfig",
+    "Budget (the first limit reached ends the run)": "zoo.runtime.budget:Budget",
+}
+
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """Where a method is, and what its runs do unless told otherwise."""
+    """Where a method is, and what its runs do unless told otherwise.
+
+    Attributes
+    ----------
+    summary : str
+    config : str
+        "module:class" of the config dataclass.
+    method : str
+        "module:class" of the driver's side.
+    budget : mapping
+        Defaults of the budget.
+    inputs : mapping
+        Title in the help -> "module:class" of dataclasses of what else a command takes.
+    study : str
+        Module that prepares runs for commands, with ``prepare``, ``reopen`` and ``lines``: see
+        :mod:`zoo.minimization`.
+    example : str
+        Options for an example in the help.
+    result : tuple of str
+        Fields that a result must have.
+    """
 
     summary: str
-    config: str  # "module:class" of the config dataclass
-    method: str  # "module:class" of the driver's side
+    config: str
+    method: str
     budget: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=lambda: _MINIMIZATION)
+    study: str = "zoo.minimization"
+    example: str = "--objective ackley --dim 10 --seed 1 --out RUN"
+    result: tuple[str, ...] = ("objective", "dim", "fun", "x", "nfev", "nit")
 
     def config_class(self) -> Any:
         """Import the config dataclass (light)."""
@@ -27,6 +56,14 @@ class MethodEntry:
     def method_class(self) -> Any:
         """Import the method (compiled code)."""
         return _imported(self.method)
+
+    def input_classes(self) -> dict[str, Any]:
+        """Import the dataclasses of the inputs, by title (light)."""
+        return {title: _imported(path) for title, path in self.inputs.items()}
+
+    def study_module(self) -> Any:
+        """Import the module that prepares runs."""
+        return importlib.import_module(self.study)
 
 
 def _imported(path: str) -> Any:
@@ -46,6 +83,15 @@ METHODS: dict[str, MethodEntry] = {
         "zoo.cma.config:CMAConfig",
         "zoo.cma.method:CMA",
         {"steps": 10_000},
+    ),
+    "gsd": MethodEntry(
+        "Private-GSD: a differentially private synthetic table by a genetic algorithm",
+        "evolve.gsd.config:GSDConfig",
+        "evolve.gsd.method:GSD",
+        inputs={"Table": "evolve.gsd.config:TableConfig"},
+        study="evolve.gsd.study",
+        example="--data people.csv --schema people.json --epsilon 1 --out synthetic.csv",
+        result=("epsilon", "delta", "rho", "rho_spent", "error", "rows", "out"),
     ),
 }
 

@@ -8,8 +8,7 @@ import math
 import os
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -17,15 +16,15 @@ import numpy as np
 
 from zoo import methods
 from zoo.config import build, options_of
-from zoo.errors import InputError, Interrupted, ObjectiveError, RunError
+from zoo.errors import InputError, RunError
 from zoo.problem import Array, Problem, as_bounds, as_objective, never
 from zoo.runtime.budget import Budget
-from zoo.runtime.choice import hosted
 from zoo.runtime.distributed.placement import Placement
-from zoo.runtime.events import LOST, NOTE, PROGRESS, REPLAYED, Event, Listener
-from zoo.runtime.folder import CONFIG, PARTIAL, RunFolder, Snapshot
-from zoo.runtime.isolation import IsolatedObjective, isolated
-from zoo.runtime.loop import run
+from zoo.runtime.events import NOTE, Event, Listener
+from zoo.runtime.folder import CONFIG, RunFolder
+from zoo.runtime.isolation import isolated
+from zoo.runtime.launch import Prepared, optimize_result, taken_up
+from zoo.runtime.launch import launch as launched
 
 #: Files whose frames a warning passes over: ours, and contextlib's.
 _PLUMBING = (os.path.join(os.path.dirname(os.path.abspath(__file__)), ""), contextlib.__file__)
@@ -96,13 +95,6 @@ def as_seed(seed: Any) -> int:
     if not 0 <= int(seed) < 2**64:
         raise InputError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
     return int(seed)
-
-
-def optimize_result(fields: dict[str, Any]) -> Any:
-    """Result fields as a ``scipy.optimize.OptimizeResult``."""
-    from scipy.optimize import OptimizeResult
-
-    return OptimizeResult(fields)
 
 
 def start_point(x0: Any, problem: Problem) -> Array | None:
@@ -298,13 +290,8 @@ def resume(
     done = folder.result()
     if done is not None:
         return optimize_result({name: _arrays(value) for name, value in done.items()})
-    try:
-        method, described = stored["method"], stored["problem"]
-        config = build(methods.get(method).config_class(), _numbers(stored["config"]))
-        budget = build(Budget, _numbers(stored["budget"]))
-        seed = as_seed(stored["seed"])
-    except (KeyError, TypeError, AttributeError, InputError) as error:
-        raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
+    method, config, budget, seed = restored(stored, folder)
+    described = stored["problem"]
     if fun is not None:
         problem = as_problem(
             fun,
@@ -328,13 +315,7 @@ def resume(
                 f"not {getattr(problem, name).tolist()}"
             )
     x0 = start_point(described.get("x0"), problem)
-    folder.lock()
-    try:
-        snapshot = folder.snapshot()
-        folder.rewind(snapshot.rows if snapshot else 0)
-    except BaseException:
-        folder.unlock()
-        raise
+    snapshot = taken_up(folder)
     return launch(
         problem,
         method,
@@ -353,6 +334,27 @@ def resume(
     )
 
 
+def restored(stored: Mapping[str, Any], folder: RunFolder) -> tuple[str, Any, Budget, int]:
+    """Method, its config, budget and seed of a stored run.
+
+    Raises
+    ------
+    RunError
+        If they are damaged.
+    """
+    try:
+        if not isinstance(stored["problem"], dict):
+            raise TypeError("it has no 'problem'")
+        return (
+            stored["method"],
+            build(methods.get(stored["method"]).config_class(), numbers(stored["config"])),
+            build(Budget, numbers(stored["budget"])),
+            as_seed(stored["seed"]),
+        )
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
+
+
 def _arrays(value: Any) -> Any:
     """Lists of a stored result as arrays, as they were; a list of mappings is one."""
     if isinstance(value, list) and not any(isinstance(item, dict) for item in value):
@@ -367,18 +369,50 @@ def describe(
     return {
         "method": method,
         "problem": problem,
-        "config": {k: _word(v) for k, v in asdict(config).items()},
-        "budget": {k: _word(v) for k, v in asdict(budget).items()},
+        "config": words(config),
+        "budget": words(budget),
         "seed": seed,
     }
 
 
-def _word(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and math.isinf(value) else value
+def words(config: Any) -> dict[str, Any]:
+    """Values of a config by name, as JSON has them."""
+    return {
+        name: str(value) if isinstance(value, float) and math.isinf(value) else value
+        for name, value in asdict(config).items()
+    }
 
 
-def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a config from what :func:`words` made of them."""
     return {k: float(v) if v in ("inf", "-inf") else v for k, v in values.items()}
+
+
+def prepare(
+    problem: Problem,
+    method: str,
+    config: Any,
+    budget: Budget,
+    seed: int,
+    x0: Array | None = None,
+    described: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """Bring a method and a problem together; ``described`` is what a folder is to keep of it.
+
+    Raises
+    ------
+    InputError
+        If they do not fit.
+    """
+    return Prepared(
+        method=methods.get(method).method_class()(problem, config, budget, as_seed(seed), x0),
+        head={"method": method, "objective": problem.name, "dim": problem.dimension},
+        described=described or {},
+        seed=seed,
+        seconds=budget.seconds,
+        warnings=config.warnings(problem.dimension),
+        minimum=problem.minimum,
+    )
 
 
 def launch(
@@ -389,97 +423,10 @@ def launch(
     seed: int,
     *,
     x0: Array | None = None,
-    threads: int | None = None,
-    placement: Placement = Placement(),  # noqa: B008 (frozen)
-    crew: Any = None,
-    callback: Callable[[Any], Any] | None = None,
-    listeners: Sequence[Listener] = (),
-    folder: RunFolder | None = None,
-    snapshot: Snapshot | None = None,
-    cancelled: Callable[[], bool] = never,
+    **how: Any,
 ) -> Any:
-    """Run a method on a problem, from a snapshot if one is given; returns the OptimizeResult.
-
-    The common way of :func:`minimize`, :func:`resume` and the command line.
-    """
-    if threads is not None and (isinstance(threads, bool) or threads < 1):
-        raise InputError(f"threads must be a whole number >= 1, got {threads!r}")
-    driver = methods.get(method).method_class()(problem, config, budget, as_seed(seed), x0)
-    elapsed = spent = snapshot.seconds if snapshot else 0.0
-    if snapshot is not None:
-        driver.restore(snapshot.method)
-
-    def call(event: Event) -> None:
-        nonlocal elapsed
-        if event.kind == PROGRESS:
-            elapsed = event.data["seconds"]
-        if event.kind != PROGRESS or callback is None:
-            return
-        try:
-            if callback(event.data["progress"]):
-                driver.stop("callback")
-        except StopIteration:
-            driver.stop("callback")
-
-    counts: Counter[str] = Counter()
-    heard = [*([folder.listen] if folder else []), call, *listeners]
-
-    def emit(event: Event) -> None:
-        counts[event.kind] += event.kind in (LOST, REPLAYED)
-        for listener in heard:
-            listener(event)
-
-    def fields(elapsed: float) -> dict[str, Any]:
-        head = {"method": method, "objective": problem.name, "dim": problem.dimension}
-        found = head | driver.result() | {"seed": seed, "seconds": elapsed}
-        for name, counted in (("failures", problem.objective.failures), ("workers", +counts)):
-            if counted:
-                found[name] = dict(counted)
-        return found
-
-    try:
-        with hosted(
-            problem,
-            driver,
-            placement,
-            threads=threads,
-            crew=crew,
-            emit=emit,
-            counts=counts,
-            cancelled=cancelled,
-        ) as host:
-            elapsed = run(
-                driver,
-                host,
-                seconds=budget.seconds,
-                listeners=heard,
-                snapshots=folder,
-                resumed=snapshot.shards if snapshot else None,
-                spent=spent,
-                cancelled=cancelled,
-            )
-    except InputError:
-        if folder is not None:
-            folder.discard()  # nothing has been run: the same command may be given again
-        raise
-    except (Interrupted, ObjectiveError) as error:
-        if math.isfinite(driver.progress().best):
-            why = "interrupted" if isinstance(error, Interrupted) else str(error)
-            partial = fields(elapsed) | {"message": why}
-            error.result = optimize_result(partial)
-            if folder is not None:
-                folder.finish(partial, PARTIAL)
-        raise
-    else:
-        result = fields(elapsed)
-        if folder is not None:
-            folder.finish(result)
-        return optimize_result(result)
-    finally:
-        if isinstance(problem.objective, IsolatedObjective):
-            problem.objective.close()
-        if folder is not None:
-            folder.unlock()
+    """Run a method on a problem; ``how`` as in :func:`zoo.runtime.launch.launch`."""
+    return launched(prepare(problem, method, config, budget, seed, x0), **how)
 
 
 def as_problem(

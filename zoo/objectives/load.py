@@ -232,11 +232,7 @@ def _user_function(config: ProblemConfig) -> Problem:
     from zoo.problem import Problem, as_objective
 
     assert config.objective is not None
-    where, _, name = config.objective.rpartition(":")
-    if not where or not name:
-        raise InputError(f"objective {config.objective!r} names no function: add :NAME")
-    module = _import_file(where) if _is_file(where) else _import_module(where)
-    found = _named(module, where, name)
+    found = named(config.objective)
     if isinstance(found, Problem):
         return _given_problem(found, config)
     if not callable(found) or isinstance(found, type):
@@ -244,8 +240,24 @@ def _user_function(config: ProblemConfig) -> Problem:
     lower, upper = _user_bounds(config, "a function of your own")
     objective = as_objective(found, batched=config.batched, on_error=config.on_error)
     objective = _moved(objective, config, len(lower))
+    where, _, name = config.objective.rpartition(":")
     short = os.path.basename(where) if _is_file(where) else where
     return Problem(objective, lower, upper, f"{short}:{name}")
+
+
+def named(text: str, what: str = "objective") -> Any:
+    """Import what ``path/file.py:name`` or ``package.module:name`` names.
+
+    Raises
+    ------
+    InputError
+        If it cannot be found.
+    """
+    where, _, name = text.rpartition(":")
+    if not where or not name:
+        raise InputError(f"{what} {text!r} names no function: add :NAME")
+    module = _import_file(where) if _is_file(where) else _import_module(where)
+    return _named(module, where, name)
 
 
 def _given_problem(problem: Problem, config: ProblemConfig) -> Problem:

@@ -30,7 +30,6 @@ _LONG = 2.0
 
 @contextmanager
 def hosted(
-    problem: Problem,
     method: Method,
     placement: Placement,
     *,
@@ -44,7 +43,7 @@ def hosted(
 
     Parameters
     ----------
-    problem, method
+    method : Method
         What runs.
     placement : Placement
         Workers asked for.
@@ -66,15 +65,15 @@ def hosted(
     """
     placement.check(threads)
     if crew is None and not placement.distributed:
-        yield in_process(problem, threads)
+        yield in_process(method.problem, threads)
         return
-    shards = _shards_travel(problem, method, placement)
+    shards = _shards_travel(method, placement)
     size = placement.count()
     if crew is None and size is None and not _on_a_cluster(placement):
-        why_not = _stay(problem, cancelled)
+        why_not = _stay(method.problem, cancelled)
         emit(Event(NOTE, {"text": why_not or f"evaluations go to {_cores()} workers"}))
         if why_not:
-            yield in_process(problem, None)
+            yield in_process(method.problem, None)
             return
     from zoo.runtime.distributed.crew import Crew as NewCrew
     from zoo.runtime.distributed.evaluations import EvaluationHost
@@ -83,8 +82,8 @@ def hosted(
     with ExitStack() as undo:
         if crew is None:
             crew = undo.enter_context(NewCrew(placement, method.shards if shards else None))
-            doubts = _doubts(problem, crew) if crew.local else []
-            for text in [*_idle(problem, method, size or crew.size, shards), *doubts]:
+            doubts = _doubts(method.problem, crew) if crew.local else []
+            for text in [*_idle(method, size or crew.size, shards), *doubts]:
                 emit(Event(NOTE, {"text": text}))
         undo.enter_context(crew.serving(emit))
         host: Any = (RayHost if shards else EvaluationHost)(crew)
@@ -96,24 +95,32 @@ def hosted(
                 counts["workers"] = len(crew.live())
 
 
-def in_process(problem: Problem, threads: int | None) -> Host:
+def in_process(problem: Problem | None, threads: int | None) -> Host:
     """Pick threads where evaluations may run at once, else the calling thread."""
-    if threads == 1 or not problem.objective.concurrent:
+    if threads == 1 or (problem is not None and not problem.objective.concurrent):
         return InlineHost()
     return ThreadsHost(threads)
 
 
-def _shards_travel(problem: Problem, method: Method, placement: Placement) -> bool:
+def _shards_travel(method: Method, placement: Placement) -> bool:
     """Whether shards go to the workers, or only the evaluations of their points."""
+    if method.problem is None and placement.distribute == "evaluations":
+        raise InputError("this method has no evaluations to distribute: distribute must be shards")
     if placement.distribute != "auto":
         return placement.distribute == "shards"
-    return method.resident and isinstance(problem.objective, CompiledObjective)
+    return method.resident and _compiled(method.problem)
 
 
-def _idle(problem: Problem, method: Method, wanted: int, travel: bool) -> list[str]:
+def _compiled(problem: Problem | None) -> bool:
+    """Whether all the work is compiled."""
+    return problem is None or isinstance(problem.objective, CompiledObjective)
+
+
+def _idle(method: Method, wanted: int, travel: bool) -> list[str]:
     """Why some of the workers wanted have nothing to do, and what to do about it."""
     shards = method.shards
-    if wanted <= shards or not (travel or getattr(problem.objective, "batched", False)):
+    batched = method.problem is not None and getattr(method.problem.objective, "batched", False)
+    if wanted <= shards or not (travel or batched):
         return []
     what = f"the population is {shards} shards" if shards > 1 else "the population is one shard"
     blocks = "" if travel else ", and a batched objective takes a shard's points at once"
@@ -124,12 +131,12 @@ def _idle(problem: Problem, method: Method, wanted: int, travel: bool) -> list[s
     return [f"{what}{blocks}: only {few} work to do ({hint})"]
 
 
-def _doubts(problem: Problem, crew: Crew) -> list[str]:
+def _doubts(problem: Problem | None, crew: Crew) -> list[str]:
     """Reasons for which workers on this machine alone may not help."""
     cores, doubts = _cores(), []
-    if isinstance(problem.objective, CompiledObjective):
+    if _compiled(problem):
         doubts.append(
-            f"a compiled objective runs as fast on the {cores} threads of one process, without "
+            f"compiled work runs as fast on the {cores} threads of one process, without "
             "workers; they are for clusters"
         )
     each = crew.placement.cpus_per_worker
@@ -145,13 +152,13 @@ def _on_a_cluster(placement: Placement) -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _stay(problem: Problem, cancelled: Callable[[], bool]) -> str:
+def _stay(problem: Problem | None, cancelled: Callable[[], bool]) -> str:
     """Why workers on this machine would not help; empty if they would."""
     cores = _cores()
     if cores == 1:
         return "one core: the run stays in its own process"
-    objective = problem.objective
-    if not isinstance(objective, PythonObjective):
+    objective = None if problem is None else problem.objective
+    if problem is None or not isinstance(objective, PythonObjective):
         return f"{cores} threads of this process do it: workers would add nothing on one machine"
     try:
         each = _seconds_each(objective, problem, cancelled)

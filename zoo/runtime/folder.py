@@ -63,7 +63,14 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def _replace(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that is there whole, or not at all, whatever happens meanwhile.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -123,7 +130,7 @@ class RunFolder:
             raise RunError(f"cannot write {self.path}: {error.strerror or error}") from error
         self.lock()
         self._write_json(CONFIG, {"format": FORMAT, **config})
-        _replace(self.path / HISTORY, b"")
+        write_file(self.path / HISTORY, b"")
         self._fresh = True
 
     def discard(self) -> None:
@@ -224,7 +231,7 @@ class RunFolder:
     def rewind(self, rows: int) -> None:
         """Cut the history to its first ``rows`` rows."""
         lines = self._lines(HISTORY)[:rows]
-        _replace(self.path / HISTORY, "".join(f"{line}\n" for line in lines).encode())
+        write_file(self.path / HISTORY, "".join(f"{line}\n" for line in lines).encode())
         self.rows = len(lines)
 
     def listen(self, event: Event) -> None:
@@ -297,7 +304,7 @@ class RunFolder:
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         text = json.dumps(to_json(content), indent=1) + "\n"
-        _replace(self.path / name, text.encode())
+        write_file(self.path / name, text.encode())
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         path = self.path / name

@@ -32,6 +32,7 @@ class Progress:
     """Where a run stands.
 
     ``done`` and ``of`` count the unit of the nearest limit (steps, say); ``of`` 0: no limit known.
+    ``unit`` is what is counted as evaluations.
     """
 
     step: int
@@ -40,6 +41,7 @@ class Progress:
     spread: float
     done: int = 0
     of: int = 0
+    unit: str = "evaluations"
 
 
 class Shard(Protocol):
@@ -67,13 +69,14 @@ class Method(Protocol):
 
     Attributes
     ----------
-    problem : Problem
+    problem : Problem or None
+        None if nothing is evaluated that came from outside.
     shards : int
     resident : bool
         Whether shards hold a population; if not, they only evaluate what they are told.
     """
 
-    problem: Problem
+    problem: Problem | None
     shards: int
     resident: bool
 

@@ -90,6 +90,7 @@ class EvaluationHost:
         self._shards = [method.shard(index, 1, cancelled) for index in range(method.shards)]
         for shard, state in zip(self._shards, states or (), strict=bool(states)):
             shard.restore(state)
+        assert method.problem is not None
         objective = method.problem.objective
         self._objective = objective
         self._batched = getattr(objective, "batched", False)

@@ -78,7 +78,7 @@ class RayHost:
         """See :class:`Host`."""
         self._forget()
         self._cancelled = cancelled
-        self._objective = method.problem.objective
+        self._objective = None if method.problem is None else method.problem.objective
         self._states = list(states) if states else [None] * method.shards
         self._homes = [None] * method.shards
         self._deaths = [0] * method.shards
@@ -160,9 +160,10 @@ class RayHost:
                     at = reply.fault.shard
                     answers |= dict.fromkeys(call.shards)
                     faults[min(call.shards) if at is None else at] = reply.fault
-        for _, reply in counts:
-            self._objective.failures.update(reply.failures)
-            self._objective.last_error = reply.complaint or self._objective.last_error
+        if self._objective is not None:
+            for _, reply in counts:
+                self._objective.failures.update(reply.failures)
+                self._objective.last_error = reply.complaint or self._objective.last_error
         if faults:
             raise raised(faults[min(faults)])
         return [answers[index] for index in range(len(self._homes))]

@@ -139,7 +139,8 @@ class Worker:
                 if self._key != key:
                     self.release()
                     self._key, self._method = key, unpack(parcel)
-                    self._take(self._method.problem.objective)
+                    if self._method.problem is not None:
+                        self._take(self._method.problem.objective)
                 for index, state in states.items():
                     self._shards[index] = self._method.shard(index, self._threads, self._given_up)
                     if state is not None:

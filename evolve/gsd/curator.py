@@ -1,0 +1,267 @@
+"""The curator: holds people's table, and lets out nothing but noisy counts that are paid for.
+
+What it has released is on disk before it is used, and is never measured again: a run that is
+resumed goes on from it, and its noise is not drawn twice.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evolve.gsd.ledger import Ledger
+from evolve.gsd.noise import Seed, gaussian_rho, measure, sigma_for, stacked
+from evolve.gsd.privacy import sensitivity
+from evolve.gsd.queries import Queries
+from evolve.gsd.selection import choose, epsilon_for
+from zoo.errors import InputError, RunError
+from zoo.runtime.folder import write_file
+
+Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64]
+
+#: Scores are sums of floats: their sensitivity is taken that much larger.
+_ROUNDING = 1 + 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """Noisy counts.
+
+    Attributes
+    ----------
+    name : str
+    queries : Queries
+        What was measured.
+    counts : (cells,) int64
+    sigma : float
+        Of the noise in a cell.
+    rho : float
+        What it cost.
+    chosen : (n,) int64
+        Numbers of the query sets that were chosen for it; empty if all were measured.
+    """
+
+    name: str
+    queries: Queries
+    counts: Counts
+    sigma: float
+    rho: float
+    chosen: Ints
+
+
+@dataclass
+class Curator:
+    """Holds the table.
+
+    Attributes
+    ----------
+    table : callable
+        Gives the codes (N, d); called when something is measured, and once.
+    budget : float
+        rho that this run may spend; infinite: no noise.
+    neighbours : str
+    ledger : Ledger, optional
+        None without noise.
+    run : str
+        Name of the run on the ledger.
+    folder : Path, optional
+        Where releases are kept.
+    noise : numpy.random.Generator, optional
+        For tests: noise of a known seed.
+    """
+
+    table: Callable[[], Any]
+    budget: float
+    neighbours: str
+    ledger: Ledger | None = None
+    run: str = ""
+    folder: Path | None = None
+    noise: Seed = None
+    releases: list[Release] = field(default_factory=list)
+    _taken: int = 0
+    _codes: Any = None
+
+    def rewind(self) -> None:
+        """Give out the releases from the first one on again."""
+        self._taken = 0
+
+    @property
+    def spent(self) -> float:
+        """Sum of what this run's charges came to, those of lost measurements included."""
+        if self.ledger is None:
+            return 0.0
+        entries = self.ledger.entries()
+        return math.fsum(entry.rho for entry in entries if entry.details.get("run") == self.run)
+
+    @property
+    def left(self) -> float:
+        """Budget that is left for this run."""
+        return max(0.0, self.budget - self.spent)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, where that is public."""
+        assert self.neighbours == "replace-one" or self.ledger is None
+        return len(self._people())
+
+    def released(self) -> Release | None:
+        """The next release, if there is one already."""
+        if self._taken == len(self.releases):
+            return None
+        self._taken += 1
+        return self.releases[self._taken - 1]
+
+    def measure(
+        self, name: str, queries: Queries, rho: float, chosen: Ints | None = None
+    ) -> Release:
+        """Counts of query sets with discrete Gaussian noise, for ``rho`` in all.
+
+        A row is in one cell of each set at most, so the sensitivity of m sets is sqrt(m) times that
+        of one.
+
+        Raises
+        ------
+        InputError
+            If less is left; nothing is charged then.
+        """
+        sets = len(queries.offset) - 1
+        sigma, cost = 0.0, 0.0
+        counts = np.rint(queries.counts(self._people())).astype(np.int64)
+        if self.ledger is not None:
+            self._check(name, rho)
+            one = stacked(self.neighbours, sets)
+            sigma = sigma_for(rho, one)
+            cost = gaussian_rho(sigma, one)
+            counts = measure(
+                self.ledger, name, counts, sigma, sets, insecure_seed=self.noise, run=self.run
+            )
+        none = np.empty(0, np.int64)
+        release = Release(name, queries, counts, sigma, cost, none if chosen is None else chosen)
+        self._keep(release)
+        return release
+
+    def choose(
+        self,
+        name: str,
+        queries: Queries,
+        expected: Array,
+        handicap: Array,
+        rho: float,
+        many: int,
+        worst_cell: bool,
+    ) -> Ints:
+        """Numbers (many,) of query sets that a table fits badly, by the exponential mechanism.
+
+        The score of a set is the distance of its counts from what the table lets expect, in L1
+        norm or, with ``worst_cell``, in the maximum norm, less its ``handicap``.
+
+        Parameters
+        ----------
+        queries : Queries
+        expected : (cells,)
+            Counts of the table, scaled to the number of rows in the data.
+        handicap : (sets,)
+            Infinite for one that may not be chosen.
+        rho : float
+        many : int
+        """
+        able = np.flatnonzero(np.isfinite(handicap))
+        distance = np.abs(queries.counts(self._people()) - expected)
+        norm = np.maximum if worst_cell else np.add
+        scores = (norm.reduceat(distance, queries.offset[:-1]) - handicap)[able]
+        if self.ledger is None:
+            return able[np.argsort(-scores, kind="stable")[:many]]
+        self._check(name, rho)
+        one = 1.0 if worst_cell else sensitivity(self.neighbours) ** 2  # L1 norm: 1, or 2
+        found = choose(
+            self.ledger,
+            name,
+            scores,
+            one * _ROUNDING,
+            epsilon_for(rho, many),
+            many,
+            insecure_seed=self.noise,
+            run=self.run,
+        )
+        return able[found]
+
+    def _check(self, name: str, rho: float) -> None:
+        if not rho > 0.0 or self.left < rho * (1 - 1e-12):
+            raise InputError(
+                f"the budget is spent: {name} would cost rho {rho:.6g}, and {self.left:.6g} of the "
+                f"{self.budget:.6g} that this run may spend is left"
+            )
+
+    def _people(self) -> Any:
+        if self._codes is None:
+            self._codes = self.table()
+        return self._codes
+
+    def _keep(self, release: Release) -> None:
+        self.releases.append(release)
+        self._taken = len(self.releases)
+        if self.folder is not None:
+            path = self.folder / f"measurement{len(self.releases) - 1:03}.npz"
+            write_file(path, _written(release))
+
+
+def _written(release: Release) -> bytes:
+    arrays = {f"queries/{name}": array for name, array in release.queries.arrays().items()}
+    head = {"name": release.name, "sigma": release.sigma, "rho": release.rho}
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        head=np.array(json.dumps(head)),
+        counts=release.counts,
+        chosen=release.chosen,
+        **arrays,  # type: ignore[arg-type]
+    )
+    return buffer.getvalue()
+
+
+def read_releases(folder: Path, bare: Queries) -> list[Release]:
+    """Releases of a run folder, in order.
+
+    Parameters
+    ----------
+    folder : Path
+    bare : Queries
+        Of the columns' sizes and the functions, which are in no file.
+
+    Raises
+    ------
+    RunError
+        If one is damaged.
+    """
+    releases = []
+    for path in sorted(folder.glob("measurement*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            head = json.loads(arrays["head"].item())
+            queries = bare.like(
+                {
+                    name.removeprefix("queries/"): array
+                    for name, array in arrays.items()
+                    if name.startswith("queries/")
+                }
+            )
+            counts, chosen = arrays["counts"], arrays["chosen"]
+            if len(counts) != queries.offset[-1]:
+                raise ValueError("cells")
+            releases.append(
+                Release(head["name"], queries, counts, head["sigma"], head["rho"], chosen)
+            )
+        except Exception as error:  # zip, npz, JSON: each has its own
+            raise RunError(f"{path} is damaged: {error}") from error
+    return releases

@@ -1,0 +1,137 @@
+"""The genome: a whole table, resident with its statistics, and the edits made to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evolve.gsd import kernels
+from evolve.gsd.queries import Queries
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Edits = npt.NDArray[np.int32]
+
+#: Targets are multiples of this many rows, so that residuals are exact.
+_UNIT = 2.0**-20
+#: A hash table is made anew when so much of it is used.
+_FULL = 0.6
+
+
+class Table:
+    """A table and the residuals of its counts.
+
+    Parameters
+    ----------
+    codes : (n, d) int16
+        Copied.
+    queries : Queries
+    weights : (sets,)
+        Of each query set in the loss.
+    cells, shares : (k,) int64, (k,) float64
+        Cells whose target is not zero, and those targets, in shares of the rows.
+    sparse : bool
+        Whether to keep only cells that have a target or rows.
+    """
+
+    def __init__(
+        self,
+        codes: Any,
+        queries: Queries,
+        weights: Sequence[float] | Array,
+        cells: Ints,
+        shares: Array,
+        sparse: bool = False,
+    ) -> None:
+        self.queries, self.weights, self.sparse = queries, np.asarray(weights, np.float64), sparse
+        self.cells = cells
+        self.targets = np.rint(shares * len(codes) / _UNIT) * _UNIT
+        self.layout, self._views = queries.layout(weights)
+        self._offset = queries.offset
+        self._count(np.ascontiguousarray(codes, np.int16).copy())
+
+    def _count(self, codes: npt.NDArray[np.int16]) -> None:
+        n, d = codes.shape
+        sets = len(self.weights)
+        keys, slots = np.empty(0, np.int64), int(self._offset[-1])
+        if self.sparse:
+            most = min(slots, len(self.cells) + n * sets) / _FULL + 1
+            slots = 1 << int(np.ceil(np.log2(2.0 * most)))
+            keys = np.full(slots, -1, np.int64)
+        self.genome = kernels.Genome(
+            codes=codes,
+            bins=self._views.bins(codes),
+            sums=np.zeros((n, len(self.layout.bound)), np.int32),
+            held=np.full((n, len(self.layout.function)), -1, np.int64),
+            row=np.empty(d),
+            residual=np.zeros(slots),
+            keys=keys,
+            used=np.zeros(1, np.int64),
+        )
+        marginals = self._offset[: len(self.queries.marginals) + 1]
+        kernels.count(self.genome, self.layout, marginals, self._views.members, self._views.strides)
+        kernels.subtract(self.genome, self.cells, self.targets)
+
+    @property
+    def codes(self) -> npt.NDArray[np.int16]:
+        """The table (n, d)."""
+        codes: npt.NDArray[np.int16] = self.genome.codes
+        return codes
+
+    def search(
+        self, seed: int, stream: int, step: int, first: int, rows: int, candidates: int, most: int
+    ) -> tuple[Edits, int]:
+        """Try random edits of some rows; returns those made, and how many were tried.
+
+        See :func:`evolve.gsd.kernels.search`.
+        """
+        self._make_room()
+        edits = np.empty((most, 4), np.int32)
+        key = (np.uint64(seed), np.uint64(stream), np.uint64(step))
+        made, tried = kernels.search(self.genome, self.layout, *key, first, rows, candidates, edits)
+        return edits[:made].copy(), tried
+
+    def undo(self, edits: Edits) -> None:
+        """Take edits back."""
+        kernels.undo(self.genome, self.layout, edits)
+
+    def redo(self, edits: Edits) -> None:
+        """Make edits."""
+        self._make_room()
+        kernels.redo(self.genome, self.layout, edits)
+
+    def accept(self, edits: Edits) -> Edits:
+        """Make those edits that lower the loss; returns them."""
+        self._make_room()
+        kept = np.empty(len(edits), np.int64)
+        count = kernels.still_good(self.genome, self.layout, edits, kept)
+        return edits[kept[:count]]
+
+    def loss(self) -> float:
+        """L = sum_k w_k || S_k / N' - a_k ||^2."""
+        return float(self._squares() @ self.weights)
+
+    def errors(self) -> Array:
+        """Distance (sets,) in total variation of the counts from their targets."""
+        return 0.5 * self._sums(np.abs(self.genome.residual)) / len(self.codes)
+
+    def _squares(self) -> Array:
+        return self._sums(self.genome.residual**2) / len(self.codes) ** 2
+
+    def _sums(self, values: Array) -> Array:
+        """Sum of what is given for every cell over the cells of each set."""
+        if self.sparse:
+            there = np.flatnonzero(self.genome.keys >= 0)
+            order = np.argsort(self.genome.keys[there])  # sums do not depend on the slots
+            cells, values = self.genome.keys[there][order], values[there][order]
+            sets = np.searchsorted(self._offset, cells, side="right") - 1
+            sums = np.bincount(sets, weights=values, minlength=len(self.weights))
+            return sums.astype(np.float64)
+        return np.add.reduceat(values, self._offset[:-1]) if len(values) else np.zeros(0)
+
+    def _make_room(self) -> None:
+        if self.sparse and self.genome.used[0] > _FULL * len(self.genome.keys):
+            self._count(self.genome.codes)

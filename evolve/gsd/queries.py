@@ -1,0 +1,192 @@
+"""What is asked of a table, as one array of cells: marginals, then thresholds, then functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evolve.gsd.kernels import PICKS, Layout
+from evolve.gsd.marginals import Marginal, Views, views_of
+from evolve.gsd.thresholds import Thresholds, none
+from zoo.jit import address
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A query of the user's: which cell a row is in.
+
+    Attributes
+    ----------
+    cell : callable
+        Compiled by ``numba.njit``: ``cell(x) -> float`` of the values (d,) of a row (a number as it
+        is, a category as its code), from 0 on; anything else counts the row nowhere.
+    cells : int
+        How many cells there are.
+    """
+
+    cell: Callable[..., float]
+    cells: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Query sets over a table; a row is in one cell of each at most.
+
+    Attributes
+    ----------
+    sizes : (d,)
+        Codes of each column.
+    marginals : sequence of Marginal
+    thresholds : Thresholds, optional
+    functions : sequence of Function
+    values : (d, codes), optional
+        What functions are given for a code.
+    """
+
+    sizes: tuple[int, ...]
+    marginals: tuple[Marginal, ...] = ()
+    thresholds: Thresholds | None = None
+    functions: tuple[Function, ...] = ()
+    values: Array | None = None
+
+    @property
+    def offset(self) -> Ints:
+        """First cell (sets + 1,) of each set, and the number of all cells."""
+        cells = [marginal.cells for marginal in self.marginals]
+        cells += [] if self.thresholds is None else self.thresholds.cells.tolist()
+        cells += [function.cells for function in self.functions]
+        return np.cumsum([0, *cells])
+
+    def views(self) -> Views:
+        """The marginals, laid out."""
+        return views_of(self.marginals, self.sizes)
+
+    def counts(self, codes: Any) -> Array:
+        """Rows (cells,) of codes (n, d) in every cell."""
+        parts = [self.views().counts(codes)]
+        if self.thresholds is not None:
+            parts.append(self.thresholds.counts(codes, self.sizes))
+        if self.functions:
+            assert self.values is not None
+            rows = self.values[np.arange(len(self.sizes)), codes]
+            for function in self.functions:
+                found = np.array([function.cell(x) for x in rows], np.float64)
+                inside = found[(found >= 0) & (found < function.cells)]
+                cells = np.bincount(inside.astype(np.int64), minlength=function.cells)
+                parts.append(cells.astype(np.float64))
+        return np.concatenate(parts)
+
+    def take(self, which: Ints) -> Queries:
+        """Some of the sets, which have no functions among them; marginals first."""
+        m = len(self.marginals)
+        thresholds = (
+            None if self.thresholds is None else self.thresholds.take(which[which >= m] - m)
+        )
+        marginals = tuple(self.marginals[k] for k in which if k < m)
+        return replace(self, marginals=marginals, thresholds=thresholds)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Marginals and thresholds as flat arrays; :meth:`like` takes them."""
+        views = self.views()
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "columns": views.columns,
+            "maps": views.maps,
+            "members": views.members,
+            "strides": views.strides,
+            "functions": np.array(len(self.functions)),
+        }
+        if self.thresholds is not None:
+            arrays |= {f"threshold_{k}": v for k, v in vars(self.thresholds).items()}
+        return arrays
+
+    def like(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Queries:
+        """Queries of other arrays over the same columns, with these functions if with any."""
+        columns, maps = arrays["columns"], arrays["maps"].astype(np.int64)
+        marginals = tuple(
+            Marginal(
+                tuple(int(columns[q]) for q in members[strides > 0]),
+                tuple(maps[q, : self.sizes[columns[q]]] for q in members[strides > 0]),
+            )
+            for members, strides in zip(arrays["members"], arrays["strides"], strict=True)
+        )
+        parts = {
+            name.removeprefix("threshold_"): array
+            for name, array in arrays.items()
+            if name.startswith("threshold_")
+        }
+        return replace(
+            self,
+            marginals=marginals,
+            thresholds=Thresholds(**parts) if parts else None,
+            functions=self.functions if arrays["functions"] else (),
+        )
+
+    def layout(self, weights: Sequence[float] | Array) -> tuple[Layout, Views]:
+        """Arrays for the search, with a weight for each set."""
+        views, offset = self.views(), self.offset
+        d, weights = len(self.sizes), np.asarray(weights, np.float64)
+        thresholds = none(self.sizes) if self.thresholds is None else self.thresholds
+        m, t = len(self.marginals), len(thresholds)
+        entries = sorted(
+            (int(views.members[k, r]), k, r)
+            for k, marginal in enumerate(self.marginals)
+            for r in range(len(marginal.columns))
+        )
+        others = [[r for r in range(views.members.shape[1]) if r != own] for _, _, own in entries]
+        sets = [k for _, k, _ in entries]
+        shape = (len(entries), max(0, views.members.shape[1] - 1))
+        base = np.cumsum([0, *self.sizes])
+        uses = [_users(thresholds, j, base) for j in range(d)]
+        values = np.zeros((d, 1)) if self.values is None else self.values
+        layout = Layout(
+            sizes=np.array(self.sizes, np.int64),
+            picks=_picks(self.sizes),
+            views=np.searchsorted(views.columns, np.arange(d + 1)).astype(np.int64),
+            maps=views.maps,
+            entries=np.searchsorted([q for q, _, _ in entries], np.arange(len(views.columns) + 1)),
+            offset=offset[sets] if sets else np.empty(0, np.int64),
+            own=np.array([views.strides[k, r] for _, k, r in entries], np.int64),
+            other=np.array(
+                [views.members[k, o] for k, o in zip(sets, others, strict=True)], np.int64
+            ).reshape(shape),
+            stride=np.array(
+                [views.strides[k, o] for k, o in zip(sets, others, strict=True)], np.int64
+            ).reshape(shape),
+            weight=weights[sets] if sets else np.empty(0),
+            uses=np.cumsum([0, *map(len, uses)]),
+            threshold=np.concatenate([*uses, np.empty(0, np.int64)]),
+            base=base[:-1],
+            score=np.ascontiguousarray(thresholds.score),
+            bound=thresholds.bound,
+            by=thresholds.by,
+            start=offset[m : m + t],
+            heavy=weights[m : m + t],
+            function=np.array([address(f.cell) for f in self.functions], np.int64),
+            value=np.ascontiguousarray(values),
+            first=offset[m + t : -1],
+            cells=np.array([f.cells for f in self.functions], np.int64),
+            worth=weights[m + t :],
+        )
+        return layout, views
+
+
+def _users(thresholds: Thresholds, column: int, base: Ints) -> Ints:
+    """Thresholds that look at a column."""
+    scores = thresholds.score[base[column] : base[column + 1]]
+    return np.flatnonzero((scores != scores[:1]).any(axis=0) | (thresholds.by == column))
+
+
+def _picks(sizes: Any) -> Ints:
+    """Columns (PICKS,), each as often as the logarithm of its size wants to be edited."""
+    share = np.cumsum(np.log(sizes) + (np.array(sizes) > 1))
+    if share[-1] == 0.0:
+        return np.zeros(PICKS, np.int64)
+    points = (np.arange(PICKS) + 0.5) / PICKS
+    return np.searchsorted(share / share[-1], points).astype(np.int64)

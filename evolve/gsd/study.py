@@ -1,0 +1,254 @@
+"""Runs of Private-GSD, as commands start and continue them; see :mod:`zoo.minimization`."""
+
+from __future__ import annotations
+
+import math
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evolve.gsd.cells import check_output
+from evolve.gsd.config import GSDConfig, TableConfig
+from evolve.gsd.curator import Curator, read_releases
+from evolve.gsd.example import example_codes, example_schema
+from evolve.gsd.infer import infer_schema
+from evolve.gsd.ledger import Ledger
+from evolve.gsd.method import GSD
+from evolve.gsd.noise import opendp
+from evolve.gsd.privacy import check_budget
+from evolve.gsd.schema import Schema, read_schema, schema_of
+from evolve.gsd.table import read_table, write_table
+from evolve.gsd.workload import design_of
+from zoo.config import build, taken
+from zoo.errors import InputError, RunError
+from zoo.optimize import numbers, words
+from zoo.runtime.folder import CONFIG, RunFolder
+from zoo.runtime.launch import Prepared
+
+#: Codes of a column, at most: they are held in 16 bits.
+_MOST_CODES = 2**15 - 1
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a run is made of."""
+
+    tables: TableConfig
+    config: GSDConfig
+    schema: Schema
+    seed: int
+    run: str
+    folder: Path
+
+
+def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
+    """Prepare a run; see :func:`zoo.minimization.prepare`.
+
+    All that can be wrong with what was given is found before any budget is spent.
+    """
+    tables = taken(TableConfig, values)
+    config = build(GSDConfig, values)
+    schema = _schema(tables)
+    check_output(tables.out)
+    if Path(tables.out).exists():
+        raise InputError(f"{tables.out} is there already: choose another name with out")
+    folder = Path(tables.folder or Path(tables.out).with_suffix(".run"))
+    located = replace(
+        tables,
+        data=_absolute(tables.data),
+        schema=_absolute(tables.schema),
+        ledger=_absolute(tables.ledger or f"{tables.data or tables.out}.ledger"),
+        out=os.path.abspath(os.path.expanduser(tables.out)),
+    )
+    given = _Given(located, config, schema, seed, uuid.uuid4().hex, folder)
+    codes = _table(given)()
+    _check_rows(config, len(codes))
+    described = {
+        "method": name,
+        "problem": asdict(located),
+        "schema": schema.describe()["schema"],
+        "config": words(config),
+        "budget": {},
+        "seed": seed,
+        "run": given.run,
+    }
+    made = _prepared(given, lambda: codes, described)
+    return replace(made, folder=str(folder), warnings=_warnings(given, len(codes)))
+
+
+def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) -> Prepared:
+    """Prepare a stored run again; see :func:`zoo.minimization.reopen`.
+
+    The data are read only if something is left to be measured.
+    """
+    if objective is not None:
+        raise InputError("--objective is for runs that minimize one; this one synthesizes a table")
+    try:
+        given = _Given(
+            tables=build(TableConfig, stored["problem"]),
+            config=build(GSDConfig, numbers(stored["config"])),
+            schema=schema_of({"schema": stored["schema"]}),
+            seed=stored["seed"],
+            run=stored["run"],
+            folder=folder.path,
+        )
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
+    return _prepared(given, _table(given), stored)
+
+
+def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """Title, and rows of a label and a text, that tell of a result."""
+    spent = f"rho {result['rho_spent']:.6g} of {result['rho']:.6g}"
+    budget = f"epsilon {result['epsilon']:g}, delta {result['delta']:g}, {result['neighbours']}"
+    if result["epsilon"] == math.inf:
+        spent, budget = "no noise", "epsilon inf"
+    rows = [("budget", f"{budget}; spent {spent}")]
+    if not result["private"]:
+        rows.append(("NOT PRIVATE", "; ".join(result["not_private"])))
+    for name, error in result["error"].items():
+        text = f"{error['mean']:.4g} (at most {error['max']:.4g}; noise {error['noise_floor']:.4g})"
+        rows.append((name, f"total variation from what was measured: {text}"))
+    seconds = float(result["seconds"])
+    rate = f", {result['candidates'] / seconds:.3g} candidates/s" if seconds > 0 else ""
+    rows.append(
+        (
+            "work",
+            f"{result['candidates']:,} candidates, {result['generations']:,} generations, "
+            f"{seconds:.3g} s{rate}",
+        )
+    )
+    if "out" in result:
+        rows.append(("table", f"{result['rows']:,} rows in {result['out']}"))
+    return f"{result['data']}: gsd, seed {result['seed']}", rows
+
+
+def _prepared(given: _Given, table: Callable[[], Any], described: Mapping[str, Any]) -> Prepared:
+    """Bring all together; of the table nothing but its noisy counts is used from here on."""
+    tables, config, schema = given.tables, given.config, given.schema
+    ledger, budget = None, math.inf
+    if config.epsilon < math.inf:
+        opendp()  # is it there?
+        assert tables.ledger is not None
+        ledger = Ledger.open(
+            tables.ledger,
+            config.epsilon,
+            config.delta,
+            config.neighbours,
+            data=Path(tables.data).name if tables.data else "example",
+            private=tables.insecure_noise_seed is None,
+        )
+        budget = config.share * ledger.rho
+    design = design_of(config, schema)
+    noise = None
+    if tables.insecure_noise_seed is not None:
+        noise = np.random.default_rng(tables.insecure_noise_seed)
+    curator = Curator(
+        table,
+        budget,
+        config.neighbours,
+        ledger,
+        given.run,
+        given.folder,
+        noise,
+        read_releases(given.folder, design.bare),
+    )
+    if ledger is not None and not curator.releases and budget > ledger.remaining * (1 + 1e-12):
+        share = ledger.remaining / ledger.rho
+        use = f"share={share:.6g} would use it" if share > 1e-9 else "nothing may be measured"
+        raise InputError(
+            f"the budget is spent: this run wants rho {budget:.6g}, and of {ledger.rho:.6g} "
+            f"{ledger.remaining:.6g} is left on {tables.ledger} ({use})"
+        )
+    method = GSD(curator, config, design, given.seed)
+    head = {
+        "method": "gsd",
+        "data": Path(tables.data).name if tables.data else "example",
+        "epsilon": config.epsilon,
+        "delta": config.delta,
+        "neighbours": config.neighbours,
+        "rho": ledger.rho if ledger is not None else math.inf,
+        "private": not _not_private(given),
+        "not_private": _not_private(given),
+        "ledger": tables.ledger if ledger is not None else None,
+    }
+
+    def complete(fields: dict[str, Any]) -> dict[str, Any]:
+        write_table(tables.out, schema, method.codes.astype(np.int32), given.seed)
+        return fields | {"out": tables.out}
+
+    return Prepared(method, head, described, given.seed, seconds=config.seconds, complete=complete)
+
+
+def _schema(tables: TableConfig) -> Schema:
+    if tables.data is None:
+        if tables.schema is not None:
+            raise InputError("schema goes with data: give --data FILE.csv")
+        return example_schema()
+    if tables.infer_schema:
+        if tables.schema is not None:
+            raise InputError("schema and infer_schema are two ways to say what is in the data")
+        schema = infer_schema(tables.data)
+    elif tables.schema is None:
+        raise InputError(
+            "a schema is needed: schema = a JSON file that says what may be in the data; it is not "
+            "taken from them, for that would give them away (infer_schema does it nevertheless)"
+        )
+    else:
+        schema = read_schema(tables.schema)
+    for column in schema.columns:
+        if column.size > _MOST_CODES:
+            raise InputError(
+                f"column {column.name!r} has {column.size:,} codes, at most {_MOST_CODES:,} are"
+            )
+    return schema
+
+
+def _table(given: _Given) -> Callable[[], Any]:
+    tables = given.tables
+    if tables.data is None:
+        return example_codes
+    path = tables.data
+    return lambda: read_table(path, given.schema, tables.clip)
+
+
+def _check_rows(config: GSDConfig, rows: int) -> None:
+    """Refuse a delta that means nothing. This tells that rows > 1 / delta, and nothing else."""
+    if config.epsilon == math.inf:
+        return
+    if config.neighbours == "replace-one":
+        check_budget(config.epsilon, config.delta, rows)
+    elif config.delta * rows > 1.0:
+        raise InputError(
+            f"delta must be at most 1 / rows, got {config.delta:g}: with it, publishing a row at "
+            "random would be allowed"
+        )
+
+
+def _not_private(given: _Given) -> list[str]:
+    """Why the result is not private; empty if it is."""
+    reasons = []
+    if given.config.epsilon == math.inf:
+        reasons.append("epsilon is infinite: there is no noise")
+    if given.tables.insecure_noise_seed is not None:
+        reasons.append("the noise comes from a known seed")
+    if given.tables.infer_schema:
+        reasons.append("the schema was taken from the data, and no budget pays for that")
+    return reasons
+
+
+def _warnings(given: _Given, rows: int) -> Sequence[str]:
+    warnings = [f"not private: {reason}" for reason in _not_private(given)]
+    if given.config.neighbours == "replace-one" and given.config.epsilon < math.inf:
+        text = check_budget(given.config.epsilon, given.config.delta, rows)
+        warnings += [] if text is None else [text]
+    return warnings
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(os.path.expanduser(path))
