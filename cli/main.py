@@ -18,6 +18,7 @@ _COMMANDS = {
     "run": "cli.run:run",
     "resume": "cli.resume:resume",
     "show": "cli.show:show",
+    "evaluate": "cli.evaluate:evaluate",
     "list": "cli.listing:listing",
 }
 

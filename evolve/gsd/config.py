@@ -124,16 +124,21 @@ class GSDConfig:
     )
     rows: str = option("2000", "Rows of the synthetic table; same: as many as in the data.")
     shards: int = option(4, "Pieces of the search, each of which edits rows of its own.", least=1)
-    batch: int = option(
-        1 << 18, "Candidates that a shard tries in a generation, at most.", least=2, most=1 << 30
+    batch: int | None = option(
+        None,
+        "Candidates that a shard tries in a generation, at most; by default one for each value of "
+        "the table, over the shards, and from 2^15 to 2^18.",
+        least=2,
+        most=1 << 30,
     )
     edits: int = option(4096, "Edits of a shard that end its generation.", least=1, most=1 << 20)
-    tolerance: float = option(
-        0.01,
-        "Stop when as many candidates as there are values, 20 times over, lowered the loss by less "
-        "than this share.",
-        least=0,
+    sweeps: float = option(
+        20.0,
+        "Stop when so many candidates for each value of the table lowered the loss by less than "
+        "tolerance; a quarter of them in rounds before the last.",
+        above=0,
     )
+    tolerance: float = option(0.01, "See sweeps: a share of the loss.", least=0)
     below_noise: float = option(
         0.005,
         "Stop when the loss is below this share of what noise has put into the measurements that "
@@ -150,7 +155,7 @@ class GSDConfig:
             )
         if not self.delta < 1:
             raise InputError(f"delta must be > 0 and < 1, got {self.delta:g}")
-        if self.batch % 2:
+        if self.batch is not None and self.batch % 2:
             raise InputError(f"batch must be even, got {self.batch}")
         named = {"target": self.target, "workload": self.workload}
         if all(named.values()):
@@ -164,3 +169,9 @@ class GSDConfig:
             )
         if self.adaptive and self.queries == "functions":
             raise InputError("functions are measured once: adaptive is for the other queries")
+
+    def batch_of(self, values: int) -> int:
+        """Candidates of a shard in a generation, for a table of so many values."""
+        if self.batch is not None:
+            return self.batch
+        return min(max(1 << 15, values // self.shards // 2 * 2), 1 << 18)

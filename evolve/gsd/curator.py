@@ -90,6 +90,7 @@ class Curator:
     releases: list[Release] = field(default_factory=list)
     _taken: int = 0
     _codes: Any = None
+    _last: tuple[Queries, Array] | None = None
 
     def rewind(self) -> None:
         """Give out the releases from the first one on again."""
@@ -176,7 +177,7 @@ class Curator:
         many : int
         """
         able = np.flatnonzero(np.isfinite(handicap))
-        distance = np.abs(queries.counts(self._people()) - expected)
+        distance = np.abs(self._answers(queries) - expected)
         norm = np.maximum if worst_cell else np.add
         scores = (norm.reduceat(distance, queries.offset[:-1]) - handicap)[able]
         if self.ledger is None:
@@ -206,6 +207,12 @@ class Curator:
         if self._codes is None:
             self._codes = self.table()
         return self._codes
+
+    def _answers(self, queries: Queries) -> Array:
+        """Counts without noise; those of the last queries are kept, for they are asked again."""
+        if self._last is None or self._last[0] is not queries:
+            self._last = (queries, queries.counts(self._people()))
+        return self._last[1]
 
     def _keep(self, release: Release) -> None:
         self.releases.append(release)

@@ -1,12 +1,14 @@
 """From noisy counts to the marginals of the people behind them; costs no privacy.
 
-One column is projected to the simplex. Two or more are taken as the product of their columns, times
-what their noisy coarse table says beyond that. Of a pair's residual only the singular values that
-stand out of the noise are kept, shrunk: noise is spread over all of them, dependence over few.
+One column is projected to the simplex, numbers after smoothing. Two or more are taken as the
+product of their columns, times what their noisy coarse table says beyond that. Of a pair's residual
+only the singular values that stand out of the noise are kept, shrunk: noise is spread over all of
+them, dependence over few.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +32,27 @@ def on_simplex(y: Array) -> Array:
     u = np.sort(y)[::-1]
     excess = (np.cumsum(u) - 1.0) / np.arange(1, len(u) + 1)
     return np.maximum(y - excess[np.flatnonzero(u > excess)[-1]], 0.0)
+
+
+def smoothed(counts: Array, sigma: float) -> Array:
+    """Counts (n,) of values in order, without the noise that stands out at no scale.
+
+    Hard thresholding of Haar wavelet coefficients at sigma sqrt(2 log n): Donoho and Johnstone,
+    "Ideal spatial adaptation by wavelet shrinkage", Biometrika, 1994. Lone peaks stay, and where
+    values are rare their mass is spread evenly.
+    """
+    size = 1 << (len(counts) - 1).bit_length()
+    sums = np.pad(np.asarray(counts, np.float64), (0, size - len(counts)))
+    threshold = sigma * math.sqrt(2.0 * math.log(max(2, size)))
+    details = []
+    while len(sums) > 1:
+        left, right = sums[0::2], sums[1::2]
+        detail = (left - right) / math.sqrt(2.0)
+        details.append(np.where(np.abs(detail) > threshold, detail, 0.0))
+        sums = (left + right) / math.sqrt(2.0)
+    for detail in reversed(details):
+        sums = np.stack([sums + detail, sums - detail], axis=1).ravel() / math.sqrt(2.0)
+    return sums[: len(counts)]
 
 
 def total(counts: Sequence[Array], sigmas: Sequence[float]) -> float:

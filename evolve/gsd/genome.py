@@ -112,13 +112,14 @@ class Table:
 
     def loss(self) -> float:
         """L = sum_k w_k || S_k / N' - a_k ||^2."""
-        return float(self._squares() @ self.weights)
+        return float(self.squares() @ self.weights)
 
     def errors(self) -> Array:
         """Distance (sets,) in total variation of the counts from their targets."""
         return 0.5 * self._sums(np.abs(self.genome.residual)) / len(self.codes)
 
-    def _squares(self) -> Array:
+    def squares(self) -> Array:
+        """Squared distance (sets,) of the counts from their targets, in shares of the rows."""
         return self._sums(self.genome.residual**2) / len(self.codes) ** 2
 
     def _sums(self, values: Array) -> Array:

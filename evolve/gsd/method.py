@@ -29,8 +29,8 @@ from zoo.runtime.protocol import Progress, State
 #: Purpose of the random numbers of the first table; see :mod:`zoo.streams`.
 _INITIAL = 19
 
-#: Candidates in a row that must lower the loss, in values of the table.
-_SWEEPS = 20
+#: A round with others after it is searched so many times less.
+_BETWEEN = 4
 
 #: The history has every generation at first, and then one in generation / _ROWS.
 _ROWS = 30
@@ -131,11 +131,14 @@ class GSD:
         limit = self.config.candidates
         if limit is not None and self._tried >= limit:
             return "candidates"
-        if self._loss <= current.targets.floor:
+        noise = current.targets.noise
+        if noise.all() and np.mean(current.table.squares() / noise) <= 1.0:
             return "noise"
         if current.mark == math.inf:
             current.mark, current.since = self._loss, 0
-        elif current.since >= _SWEEPS * current.table.codes.size:
+            return ""
+        sweeps = self.config.sweeps if current.targets.last else self.config.sweeps / _BETWEEN
+        if current.since >= sweeps * current.table.codes.size:
             if self._loss > current.mark * (1.0 - self.config.tolerance) or self._loss == 0.0:
                 return "converged"
             current.mark, current.since = self._loss, 0

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from evolve.gsd.config import GSDConfig
 from evolve.gsd.curator import Curator, Release
-from evolve.gsd.estimate import equal_mass, joint, merged, on_simplex, total
+from evolve.gsd.estimate import equal_mass, joint, merged, on_simplex, smoothed, total
 from evolve.gsd.marginals import Marginal, plain
 from evolve.gsd.privacy import sensitivity
 from evolve.gsd.queries import Queries
@@ -46,8 +46,10 @@ class Targets:
         Cells with a target other than zero, and the targets, in shares of the rows.
     sparse : bool
         Whether the others are to be left out.
-    floor : float
-        Loss below which noise would be fitted.
+    last : bool
+        Whether this is the last round.
+    noise : (sets,)
+        Squared distance from its target below which a set need not be fitted, for the noise in it.
     """
 
     queries: Queries
@@ -55,7 +57,8 @@ class Targets:
     cells: Ints
     shares: Array
     sparse: bool
-    floor: float
+    noise: Array
+    last: bool = True
 
 
 @dataclass
@@ -68,6 +71,8 @@ class Design:
         Of the columns' sizes, and the functions.
     apart : (d,) of bool
         Whether the last code of a column is a null.
+    ordered : (d,) of bool
+        Whether a column is of numbers, whose codes but for the null are in order.
     sets : sequence of tuples of int
         Columns of the marginals asked for.
     fixed : Queries, optional
@@ -82,6 +87,7 @@ class Design:
 
     bare: Queries
     apart: Sequence[bool]
+    ordered: Sequence[bool]
     sets: Sequence[tuple[int, ...]]
     fixed: Queries | None
     people: float = 0.0
@@ -115,13 +121,14 @@ def rounds(curator: Curator, config: GSDConfig, design: Design) -> Rounds:
     releases: list[Release] = []
     sets = len(queries.offset) - 1
     count = min(config.rounds, math.ceil(sets / config.per_round))
-    codes = yield _targets(design, [], config)
+    codes = yield replace(_targets(design, [], config), last=False)
     for number in range(count):
         release = curator.released() or _chosen(
             curator, config, design, queries, releases, codes, count - number
         )
         releases.append(release)
-        codes = yield _targets(design, releases, config)
+        targets = _targets(design, releases, config)
+        codes = yield replace(targets, last=number == count - 1)
 
 
 def _single_columns(curator: Curator, config: GSDConfig, design: Design) -> None:
@@ -138,6 +145,10 @@ def _single_columns(curator: Curator, config: GSDConfig, design: Design) -> None
         design.people = float(counts[0].sum()) if ones.sigma == 0.0 else float(curator.rows)
     else:
         design.people = max(1.0, total(counts, [ones.sigma] * d))
+    for j, c in enumerate(counts):
+        if design.ordered[j] and ones.sigma > 0.0:
+            values = len(c) - design.apart[j]
+            c[:values] = smoothed(c[:values], ones.sigma)
     design.margins = [on_simplex(c / design.people) for c in counts]
     design.ones = ones
 
@@ -225,7 +236,7 @@ def _targets(design: Design, releases: Sequence[Release], config: GSDConfig) -> 
     marginals: list[Marginal] = []
     shares: list[Array] = []
     weights: list[float] = []
-    floor = 0.0
+    noises: list[float] = []
     direct: list[Release] = []
     ones = design.ones
     assert ones is not None
@@ -241,14 +252,15 @@ def _targets(design: Design, releases: Sequence[Release], config: GSDConfig) -> 
             marginals.append(fine)
             shares.append(share)
             weights.append(1.0)
-            floor += config.below_noise * noise**2 * marginal.cells
+            noises.append(config.below_noise * noise**2 * marginal.cells)
             resolved = zip(fine.columns, fine.shape, strict=True)
             fitted |= {j for j, bins in resolved if bins == design.sizes[j]}
     for release in direct:  # as they are, by their precision
         weight = 1.0 if release.sigma == 0.0 else (ones.sigma / release.sigma) ** 2
         sets = len(release.queries.offset) - 1
         weights += [weight] * sets
-        floor += weight * (release.sigma / design.people) ** 2 * len(release.counts)
+        noise = (release.sigma / design.people) ** 2
+        noises += (noise * np.diff(release.queries.offset)).tolist()
     thresholds = [r.queries.thresholds for r in direct if r.queries.thresholds is not None]
     for release in direct:
         if release.queries.marginals:
@@ -258,6 +270,8 @@ def _targets(design: Design, releases: Sequence[Release], config: GSDConfig) -> 
     marginals[:0] = [plain([j], design.sizes) for j in extra]
     shares[:0] = [design.margins[j] for j in extra]
     weights[:0] = [1.0] * len(extra)
+    noise = config.below_noise * (ones.sigma / design.people) ** 2
+    noises[:0] = [noise * design.sizes[j] for j in extra]
     joined = None
     for one in thresholds:
         joined = one if joined is None else joined.joined(one)
@@ -272,8 +286,7 @@ def _targets(design: Design, releases: Sequence[Release], config: GSDConfig) -> 
     share = np.concatenate([s.ravel() for s in shares])
     cells = np.flatnonzero(share)
     sparse = len(share) > _MANY and len(cells) < len(share) // 4
-    floor += config.below_noise * (ones.sigma / design.people) ** 2 * len(ones.counts)
-    return Targets(queries, np.array(weights), cells, share[cells], sparse, floor)
+    return Targets(queries, np.array(weights), cells, share[cells], sparse, np.array(noises))
 
 
 def _estimated(

@@ -47,7 +47,7 @@ def to_arrays(targets: Targets) -> State:
         "cells": targets.cells,
         "shares": targets.shares,
         "sparse": np.array(targets.sparse),
-        "floor": np.array(targets.floor),
+        "noise": targets.noise,
         **{f"queries/{name}": array for name, array in targets.queries.arrays().items()},
     }
 
@@ -65,7 +65,7 @@ def from_arrays(state: State, bare: Queries) -> Targets:
         state["cells"],
         state["shares"],
         bool(state["sparse"]),
-        float(state["floor"]),
+        state["noise"],
     )
 
 
@@ -114,7 +114,7 @@ class GSDShard:
                 message.generation,
                 first,
                 count,
-                self.config.batch,
+                self.config.batch_of(self._table.codes.size),
                 self.config.edits,
             )
         return Report(self._tentative, tried)

@@ -80,14 +80,14 @@ def none(sizes: Any) -> Thresholds:
 class Family:
     """Random thresholds over the numbers of a table: as many as are wanted, block by block.
 
-    halfspace: [w . x > b] with w ~ N(0, I) / sqrt(number of numeric columns) and b ~ N(0, 1/4), the
-    numbers scaled to [-1, 1] and a null in the middle. prefix: [x_a < t_a and x_b < t_b], t uniform
-    in (0, 1) times the range; a null is in none. Each is counted by a random category column, if
-    there is one (Liu, Vietri, Steinke, Ullman and Wu, 2021; Vietri et al., 2022).
+    halfspaces: [w . x > b] with w ~ N(0, I) / sqrt(number of numeric columns) and b ~ N(0, 1/4),
+    the numbers scaled to [-1, 1] and a null in the middle. prefixes: [x_a < t_a and x_b < t_b],
+    t uniform in (0, 1) times the range; a null is in none. Each is counted by a random category
+    column, if there is one (Liu, Vietri, Steinke, Ullman and Wu, 2021; Vietri et al., 2022).
 
     Attributes
     ----------
-    kind : {"halfspace", "prefix"}
+    kind : {"halfspaces", "prefixes"}
     sizes : (d,)
         Codes of each column.
     values : (d,)
@@ -111,7 +111,7 @@ class Family:
         base = np.cumsum([0, *self.sizes])
         categories = np.flatnonzero(np.array(self.values) == 0)
         by = random.choice(categories, count) if len(categories) else np.full(count, -1)
-        if self.kind == "halfspace":
+        if self.kind == "halfspaces":
             w = random.standard_normal((len(numbers), count)) / np.sqrt(len(numbers))
             bound = np.rint(0.5 * random.standard_normal(count) / UNIT)
             for i, j in enumerate(numbers):
@@ -135,6 +135,6 @@ class Family:
 
 
 #: Purposes of random numbers; see :mod:`zoo.streams`.
-_PURPOSES = {"halfspace": 17, "prefix": 18}
+_PURPOSES = {"halfspaces": 17, "prefixes": 18}
 #: Columns in a prefix.
 _CONDITIONS = 2

@@ -36,7 +36,7 @@ def design_of(config: GSDConfig, schema: Schema) -> Design:
     functions = _functions(config.functions) if config.functions is not None else ()
     bare = Queries(sizes, functions=functions, values=_values(schema) if functions else None)
     apart = [column.null is not None for column in schema.columns]
-    design = Design(bare, apart, (), None)
+    design = Design(bare, apart, [column.ordered for column in schema.columns], (), None)
     if config.queries == "marginals":
         design.sets = [columns for columns in _sets(config, schema) if len(columns) > 1]
         return design
@@ -52,8 +52,8 @@ def design_of(config: GSDConfig, schema: Schema) -> Design:
         design.fixed = bare
     else:
         values = tuple(column.bins if column.ordered else 0 for column in schema.columns)
-        family = Family(config.queries.removesuffix("es").removesuffix("s"), sizes, values, 0)
-        design.fixed = Queries(sizes, thresholds=family.block(_FAMILY_SEED, config.count))
+        family = Family(config.queries, sizes, values, _FAMILY_SEED)
+        design.fixed = Queries(sizes, thresholds=family.block(0, config.count))
     return design
 
 
