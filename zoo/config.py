@@ -95,6 +95,8 @@ def _checked(name: str, value: Any, option: Option, hint: Any) -> Any:
             raise wrong
         if option.finite and math.isinf(value):
             raise InputError(f"{name} must be finite, got {value:g}")
+    elif isinstance(value, int):
+        value = str(value)  # a word such as "auto" or "4", from where 4 is a number
     elif not isinstance(value, str):
         raise wrong
     if option.choices is not None and value not in option.choices:

@@ -17,8 +17,9 @@ Edits = npt.NDArray[np.int32]
 
 #: Targets are multiples of this many rows, so that residuals are exact.
 _UNIT = 2.0**-20
-#: A hash table is made anew when so much of it is used.
-_FULL = 0.6
+#: A hash table is made anew when more than this of it may come into use, and then has at most this
+#: in use.
+_FULL, _FRESH = 0.9, 0.6
 
 
 class Table:
@@ -51,15 +52,15 @@ class Table:
         self.targets = np.rint(shares * len(codes) / _UNIT) * _UNIT
         self.layout, self._views = queries.layout(weights)
         self._offset = queries.offset
-        self._count(np.ascontiguousarray(codes, np.int16).copy())
+        self._count(np.ascontiguousarray(codes, np.int16).copy(), 0)
 
-    def _count(self, codes: npt.NDArray[np.int16]) -> None:
+    def _count(self, codes: npt.NDArray[np.int16], room: int) -> None:
+        """Count from scratch, with room for so many new cells if only some are kept."""
         n, d = codes.shape
-        sets = len(self.weights)
         keys, slots = np.empty(0, np.int64), int(self._offset[-1])
         if self.sparse:
-            most = min(slots, len(self.cells) + n * sets) / _FULL + 1
-            slots = 1 << int(np.ceil(np.log2(2.0 * most)))
+            most = min(slots, len(self.cells) + n * len(self.weights)) + room
+            slots = 1 << int(most / _FRESH).bit_length()
             keys = np.full(slots, -1, np.int64)
         self.genome = kernels.Genome(
             codes=codes,
@@ -81,6 +82,12 @@ class Table:
         codes: npt.NDArray[np.int16] = self.genome.codes
         return codes
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the table and its statistics."""
+        arrays = [*self.genome, *self.layout, self.cells, self.targets]
+        return sum(array.nbytes for array in arrays)
+
     def search(
         self, seed: int, stream: int, step: int, first: int, rows: int, candidates: int, most: int
     ) -> tuple[Edits, int]:
@@ -88,7 +95,7 @@ class Table:
 
         See :func:`evolve.gsd.kernels.search`.
         """
-        self._make_room()
+        self._make_room(most)
         edits = np.empty((most, 4), np.int32)
         key = (np.uint64(seed), np.uint64(stream), np.uint64(step))
         made, tried = kernels.search(self.genome, self.layout, *key, first, rows, candidates, edits)
@@ -96,16 +103,17 @@ class Table:
 
     def undo(self, edits: Edits) -> None:
         """Take edits back."""
+        self._make_room(len(edits))
         kernels.undo(self.genome, self.layout, edits)
 
     def redo(self, edits: Edits) -> None:
         """Make edits."""
-        self._make_room()
+        self._make_room(len(edits))
         kernels.redo(self.genome, self.layout, edits)
 
     def accept(self, edits: Edits) -> Edits:
         """Make those edits that lower the loss; returns them."""
-        self._make_room()
+        self._make_room(len(edits))
         kept = np.empty(len(edits), np.int64)
         count = kernels.still_good(self.genome, self.layout, edits, kept)
         return edits[kept[:count]]
@@ -133,6 +141,8 @@ class Table:
             return sums.astype(np.float64)
         return np.add.reduceat(values, self._offset[:-1]) if len(values) else np.zeros(0)
 
-    def _make_room(self) -> None:
-        if self.sparse and self.genome.used[0] > _FULL * len(self.genome.keys):
-            self._count(self.genome.codes)
+    def _make_room(self, edits: int) -> None:
+        """Let a hash table hold the cells that so many edits may add."""
+        room = edits * len(self.weights)
+        if self.sparse and self.genome.used[0] + room > _FULL * len(self.genome.keys):
+            self._count(self.genome.codes, room)

@@ -286,6 +286,7 @@ class GSD:
             "rounds": self._round.number + 1,
             "rho_spent": self.curator.spent,
             "error": errors(releases, table.codes, self.design.people),
+            "memory": table.nbytes * (self.shards + 1),
             "success": status in ("noise", "converged"),
             "status": status,
             "message": message,

@@ -29,7 +29,9 @@ Ints = npt.NDArray[np.int64]
 #: Bins of a column in an estimated pair, at most.
 _FINE = 128
 #: Cells of all targets above which only those that are not zero are kept, where that saves memory.
-_MANY = 1 << 22
+MANY = 1 << 22
+#: Cells of a marginal of three columns or more, at most, if it is measured with noise.
+_WIDE = 1 << 14
 #: Expected distance of noise from zero, in sigmas.
 _MEAN_ABS = math.sqrt(2.0 / math.pi)
 
@@ -98,6 +100,17 @@ class Design:
     def sizes(self) -> tuple[int, ...]:
         """Codes of each column."""
         return self.bare.sizes
+
+    def most_cells(self, noisy: bool) -> int:
+        """Cells of the targets, at most, whatever is measured."""
+        ones = sum(self.sizes)
+        if self.fixed is not None:
+            return ones + int(self.fixed.offset[-1])
+        for columns in self.sets:
+            pair = len(columns) == 2
+            cells = math.prod(min(self.sizes[j], _FINE) if pair else self.sizes[j] for j in columns)
+            ones += min(cells, _WIDE) if noisy and not pair else cells
+        return ones
 
 
 Rounds = Generator[Targets, Any, None]
@@ -175,7 +188,8 @@ def _coarse(config: GSDConfig, design: Design, sigma: float) -> Queries:
         pairs = len(columns) == 2
         first = [fine[j] if pairs else np.arange(design.sizes[j]) for j in columns]
         masses = [merged(design.margins[j], bins) for bins, j in zip(first, columns, strict=True)]
-        counts = allotted([len(mass) for mass in masses], most)
+        cells = most if pairs or sigma == 0.0 else min(most, _WIDE)
+        counts = allotted([len(mass) for mass in masses], cells)
         bins = tuple(
             equal_mass(mass, count, design.apart[j])[one]
             for mass, count, one, j in zip(masses, counts, first, columns, strict=True)
@@ -285,7 +299,7 @@ def _targets(design: Design, releases: Sequence[Release], config: GSDConfig) -> 
     )
     share = np.concatenate([s.ravel() for s in shares])
     cells = np.flatnonzero(share)
-    sparse = len(share) > _MANY and len(cells) < len(share) // 4
+    sparse = len(share) > MANY and len(cells) < len(share) // 4
     return Targets(queries, np.array(weights), cells, share[cells], sparse, np.array(noises))
 
 

@@ -33,7 +33,7 @@ class Prepared:
     seed : int
     seconds : float, optional
         Budget of wall-clock time.
-    warnings : sequence of str
+    warnings, notes : sequence of str
         For people, before it starts.
     folder : str, optional
         Run folder, if the method wants one whether or not it is asked for.
@@ -49,6 +49,7 @@ class Prepared:
     seed: int
     seconds: float | None = None
     warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
     folder: str | None = None
     complete: Callable[[dict[str, Any]], dict[str, Any]] = field(default=lambda fields: fields)
     minimum: float | None = None
