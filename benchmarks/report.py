@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """--quick and --out, the options that every benchmark has."""
+def arguments(description: str | None, **more: str) -> argparse.Namespace:
+    """--quick and --out, the options that every benchmark has, and more of their own with help."""
     parser = argparse.ArgumentParser(description=description)
+    for name, text in more.items():
+        parser.add_argument(f"--{name}", type=Path, help=text)
     parser.add_argument("--quick", action="store_true", help="less work: does it run at all?")
     parser.add_argument("--out", type=Path, help="write the rows as JSON to this file")
     return parser.parse_args()

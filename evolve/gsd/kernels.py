@@ -50,8 +50,8 @@ class Layout(NamedTuple):
     entries: Any  # (V + 1,) int64: those of view q are entries[q] .. entries[q + 1]
     offset: Any  # (E,) int64: first cell of the marginal
     own: Any  # (E,) int64: cells between two bins of the view
-    other: Any  # (E, R - 1) int64: the marginal's other views
-    stride: Any  # (E, R - 1) int64: cells between two bins of those; 0 where there are fewer
+    other: Any  # (R - 1, E) int64: the marginal's other views
+    stride: Any  # (R - 1, E) int64: cells between two bins of those; 0 where there are fewer
     weight: Any  # (E,) float64
     # Thresholds: rows whose sum of scores is above the bound, by the code of a column
     uses: Any  # (d + 1,) int64: those of column j are threshold[uses[j] .. uses[j + 1]]
@@ -121,8 +121,10 @@ def add_to(genome, cell, change):
 def _rest(genome, layout, row, e):
     """Cell of a row in an entry's marginal, but for the view's own share."""
     cell = layout.offset[e]
-    for r in range(layout.other.shape[1]):
-        cell += layout.stride[e, r] * genome.bins[row, layout.other[e, r]]
+    if layout.other.shape[0] > 0:
+        cell += layout.stride[0, e] * genome.bins[row, layout.other[0, e]]
+    for r in range(1, layout.other.shape[0]):
+        cell += layout.stride[r, e] * genome.bins[row, layout.other[r, e]]
     return cell
 
 

@@ -141,7 +141,7 @@ class Queries:
         )
         others = [[r for r in range(views.members.shape[1]) if r != own] for _, _, own in entries]
         sets = [k for _, k, _ in entries]
-        shape = (len(entries), max(0, views.members.shape[1] - 1))
+        shape = (views.members.shape[1] - 1, len(entries))
         base = np.cumsum([0, *self.sizes])
         uses = [_users(thresholds, j, base) for j in range(d)]
         values = np.zeros((d, 1)) if self.values is None else self.values
@@ -153,12 +153,8 @@ class Queries:
             entries=np.searchsorted([q for q, _, _ in entries], np.arange(len(views.columns) + 1)),
             offset=offset[sets] if sets else np.empty(0, np.int64),
             own=np.array([views.strides[k, r] for _, k, r in entries], np.int64),
-            other=np.array(
-                [views.members[k, o] for k, o in zip(sets, others, strict=True)], np.int64
-            ).reshape(shape),
-            stride=np.array(
-                [views.strides[k, o] for k, o in zip(sets, others, strict=True)], np.int64
-            ).reshape(shape),
+            other=_others(views.members, sets, others).reshape(shape),
+            stride=_others(views.strides, sets, others).reshape(shape),
             weight=weights[sets] if sets else np.empty(0),
             uses=np.cumsum([0, *map(len, uses)]),
             threshold=np.concatenate([*uses, np.empty(0, np.int64)]),
@@ -175,6 +171,12 @@ class Queries:
             worth=weights[m + t :],
         )
         return layout, views
+
+
+def _others(of_sets: Ints, sets: Sequence[int], others: Sequence[Sequence[int]]) -> Ints:
+    """Members or strides of the other views of each entry, (R - 1, E)."""
+    made = [of_sets[k, o] for k, o in zip(sets, others, strict=True)]
+    return np.ascontiguousarray(np.array(made, np.int64).T)
 
 
 def _users(thresholds: Thresholds, column: int, base: Ints) -> Ints:
