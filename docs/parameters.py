@@ -42,7 +42,14 @@ def text() -> str:
     lines += ["On the command line `_` is `-`: `--alpha-schedule`. In Python they are keywords of"]
     lines += ["`zoo.minimize`; in a `--config` file, names of a TOML table.", ""]
     lines += ["## Problem of cbo and cma (command line)", "", *table(ProblemConfig), ""]
-    lines += ["## Budget of cbo and cma", "", "The first limit reached ends the run.", "", *table(Budget), ""]
+    lines += [
+        "## Budget of cbo and cma",
+        "",
+        "The first limit reached ends the run.",
+        "",
+        *table(Budget),
+        "",
+    ]
     lines += ["## Workers", "", "Nothing here changes a result.", "", *table(Placement), ""]
     for name, entry in METHODS.items():
         lines += [f"## {name}", "", f"{entry.summary[0].upper()}{entry.summary[1:]}.", ""]

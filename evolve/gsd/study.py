@@ -27,7 +27,7 @@ from evolve.gsd.table import read_table, write_table
 from evolve.gsd.workload import design_of
 from zoo.config import build, taken
 from zoo.errors import InputError, RunError
-from zoo.optimize import numbers, words
+from zoo.optimize import as_seed, numbers, words
 from zoo.runtime.folder import CONFIG, RunFolder
 from zoo.runtime.launch import Prepared
 
@@ -36,7 +36,7 @@ _MOST_CODES = 2**15 - 1
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """What a run is made of."""
 
     tables: TableConfig
@@ -44,7 +44,8 @@ class _Given:
     schema: Schema
     seed: int
     run: str
-    folder: Path
+    folder: Path | None
+    name: str
 
 
 def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
@@ -66,20 +67,13 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
         ledger=_absolute(tables.ledger or f"{tables.data or tables.out}.ledger"),
         out=os.path.abspath(os.path.expanduser(tables.out)),
     )
-    given = _Given(located, config, schema, seed, uuid.uuid4().hex, folder)
+    name_of = Path(tables.data).name if tables.data else "example"
+    given = Given(located, config, schema, seed, uuid.uuid4().hex, folder, name_of)
     codes = _table(given)()
-    _check_rows(config, len(codes))
-    described = {
-        "method": name,
-        "problem": asdict(located),
-        "schema": schema.describe()["schema"],
-        "config": words(config),
-        "budget": {},
-        "seed": seed,
-        "run": given.run,
-    }
+    check_rows(config, len(codes))
+    described = describe(name, given)
     note = _memory(config, design_of(config, schema), len(codes))
-    made = _prepared(given, lambda: codes, described)
+    made = assembled(given, lambda: codes, described)
     warnings = _warnings(given, len(codes))
     return replace(made, folder=str(folder), warnings=warnings, notes=[note])
 
@@ -91,18 +85,49 @@ def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) 
     """
     if objective is not None:
         raise InputError("--objective is for runs that minimize one; this one synthesizes a table")
+    given = stored_given(stored, folder)
+    if stored.get("from_python"):
+        raise InputError(
+            f"{folder.path} was started from Python: evolve.gsd.synthesize.resume continues it there"
+        )
+    return assembled(given, _table(given), stored)
+
+
+def describe(name: str, given: Given, from_python: bool = False) -> dict[str, Any]:
+    """Content of the run folder's config.json."""
+    return {
+        "method": name,
+        "problem": asdict(given.tables),
+        "schema": given.schema.describe()["schema"],
+        "config": words(given.config),
+        "budget": {},
+        "seed": given.seed,
+        "run": given.run,
+        "data": given.name,
+        "from_python": from_python,
+    }
+
+
+def stored_given(stored: Mapping[str, Any], folder: RunFolder) -> Given:
+    """What the run of a folder is made of.
+
+    Raises
+    ------
+    RunError
+        If its config.json is damaged.
+    """
     try:
-        given = _Given(
+        return Given(
             tables=build(TableConfig, stored["problem"]),
             config=build(GSDConfig, numbers(stored["config"])),
             schema=schema_of({"schema": stored["schema"]}),
-            seed=stored["seed"],
-            run=stored["run"],
+            seed=as_seed(stored["seed"]),
+            run=str(stored["run"]),
             folder=folder.path,
+            name=str(stored["data"]),
         )
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
-    return _prepared(given, _table(given), stored)
 
 
 def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
@@ -131,7 +156,12 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     return f"{result['data']}: gsd, seed {result['seed']}", rows
 
 
-def _prepared(given: _Given, table: Callable[[], Any], described: Mapping[str, Any]) -> Prepared:
+def assembled(
+    given: Given,
+    table: Callable[[], Any],
+    described: Mapping[str, Any],
+    functions: Sequence[tuple[Callable[..., float], int]] = (),
+) -> Prepared:
     """Bring all together; of the table nothing but its noisy counts is used from here on."""
     tables, config, schema = given.tables, given.config, given.schema
     ledger, budget = None, math.inf
@@ -143,11 +173,11 @@ def _prepared(given: _Given, table: Callable[[], Any], described: Mapping[str, A
             config.epsilon,
             config.delta,
             config.neighbours,
-            data=Path(tables.data).name if tables.data else "example",
+            data=given.name,
             private=tables.insecure_noise_seed is None,
         )
         budget = config.share * ledger.rho
-    design = design_of(config, schema)
+    design = design_of(config, schema, functions)
     noise = None
     if tables.insecure_noise_seed is not None:
         noise = np.random.default_rng(tables.insecure_noise_seed)
@@ -159,7 +189,7 @@ def _prepared(given: _Given, table: Callable[[], Any], described: Mapping[str, A
         given.run,
         given.folder,
         noise,
-        read_releases(given.folder, design.bare),
+        [] if given.folder is None else read_releases(given.folder, design.bare),
     )
     if ledger is not None and not curator.releases and budget > ledger.remaining * (1 + 1e-12):
         share = ledger.remaining / ledger.rho
@@ -171,7 +201,7 @@ def _prepared(given: _Given, table: Callable[[], Any], described: Mapping[str, A
     method = GSD(curator, config, design, given.seed)
     head = {
         "method": "gsd",
-        "data": Path(tables.data).name if tables.data else "example",
+        "data": given.name,
         "epsilon": config.epsilon,
         "delta": config.delta,
         "neighbours": config.neighbours,
@@ -204,15 +234,20 @@ def _schema(tables: TableConfig) -> Schema:
         )
     else:
         schema = read_schema(tables.schema)
+    check_sizes(schema)
+    return schema
+
+
+def check_sizes(schema: Schema) -> None:
+    """Refuse columns with more codes than the search can hold."""
     for column in schema.columns:
         if column.size > _MOST_CODES:
             raise InputError(
                 f"column {column.name!r} has {column.size:,} codes, at most {_MOST_CODES:,} are"
             )
-    return schema
 
 
-def _table(given: _Given) -> Callable[[], Any]:
+def _table(given: Given) -> Callable[[], Any]:
     tables = given.tables
     if tables.data is None:
         return example_codes
@@ -220,7 +255,7 @@ def _table(given: _Given) -> Callable[[], Any]:
     return lambda: read_table(path, given.schema, tables.clip)
 
 
-def _check_rows(config: GSDConfig, rows: int) -> None:
+def check_rows(config: GSDConfig, rows: int) -> None:
     """Refuse a delta that means nothing. This tells that rows > 1 / delta, and nothing else."""
     if config.epsilon == math.inf:
         return
@@ -264,7 +299,7 @@ def _memory(config: GSDConfig, design: Design, people: int) -> str:
     return f"memory: up to {max(1.0, most / 1e6):,.0f} MB{more}, in {copies} copies"
 
 
-def _not_private(given: _Given) -> list[str]:
+def _not_private(given: Given) -> list[str]:
     """Why the result is not private; empty if it is."""
     reasons = []
     if given.config.epsilon == math.inf:
@@ -276,7 +311,7 @@ def _not_private(given: _Given) -> list[str]:
     return reasons
 
 
-def _warnings(given: _Given, rows: int) -> Sequence[str]:
+def _warnings(given: Given, rows: int) -> Sequence[str]:
     warnings = [f"not private: {reason}" for reason in _not_private(given)]
     if given.config.neighbours == "replace-one" and given.config.epsilon < math.inf:
         text = check_budget(given.config.epsilon, given.config.delta, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,10 @@ from zoo.problem import is_compiled
 _FAMILY_SEED = 0
 
 
-def design_of(config: GSDConfig, schema: Schema) -> Design:
-    """Queries of a configuration.
+def design_of(
+    config: GSDConfig, schema: Schema, given: Sequence[tuple[Callable[..., float], int]] = ()
+) -> Design:
+    """Queries of a configuration; ``given`` are functions in place of those that it names.
 
     Raises
     ------
@@ -33,7 +35,11 @@ def design_of(config: GSDConfig, schema: Schema) -> Design:
         If it asks for what the schema does not have.
     """
     sizes = tuple(int(size) for size in schema.sizes)
-    functions = _functions(config.functions) if config.functions is not None else ()
+    functions: tuple[Function, ...] = ()
+    if given:
+        functions = _checked(given, "functions")
+    elif config.functions is not None:
+        functions = _checked(named(config.functions, "functions"), config.functions)
     bare = Queries(sizes, functions=functions, values=_values(schema) if functions else None)
     apart = [column.null is not None for column in schema.columns]
     design = Design(bare, apart, [column.ordered for column in schema.columns], (), None)
@@ -129,9 +135,8 @@ def _values(schema: Schema) -> npt.NDArray[np.float64]:
     return values
 
 
-def _functions(text: str) -> tuple[Function, ...]:
-    found: Any = named(text, "functions")
-    wanted = f"{text} must be a list of (function, cells), each compiled by numba.njit"
+def _checked(found: Any, what: str) -> tuple[Function, ...]:
+    wanted = f"{what} must be a list of (function, cells), each compiled by numba.njit"
     if not isinstance(found, list | tuple) or not found:
         raise InputError(wanted)
     functions = []
