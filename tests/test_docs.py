@@ -2,6 +2,7 @@
 
 import doctest
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,8 @@ import pytest
 
 import zoo.asktell
 import zoo.optimize
+from evolve.gsd.example import example_codes, example_schema
+from evolve.gsd.table import write_table
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -49,13 +52,15 @@ def test_python_examples_of_the_readme(tmp_path):
 
 def test_commands_of_the_readme(tmp_path):
     text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^zoo (?:run|list|show|resume) .*$", text, re.MULTILINE)
-    assert len(commands) >= 5
+    commands = re.findall(r"^zoo (?:run|list|show|resume|evaluate) .*$", text, re.MULTILINE)
+    assert len(commands) >= 8
     (tmp_path / "sim.py").write_text(
         "#!/usr/bin/env python3\nimport sys\nprint(sum(float(v)**2 for v in sys.argv[1:]))\n"
     )
     (tmp_path / "sim.py").chmod(0o755)
     (tmp_path / "model.py").write_text("def loss(x):\n    return float((x**2).sum())\n")
+    (tmp_path / "people.json").write_text(json.dumps(example_schema().describe()))
+    write_table(str(tmp_path / "people.csv"), example_schema(), example_codes(500), 0)
     for command in commands:
         arguments = shlex.split(command)[1:]
         done = subprocess.run(

@@ -18,10 +18,10 @@ from evolve.gsd.curator import Curator, read_releases
 from evolve.gsd.example import example_codes, example_schema
 from evolve.gsd.infer import infer_schema
 from evolve.gsd.ledger import Ledger
+from evolve.gsd.memory import stated_memory
 from evolve.gsd.method import GSD
 from evolve.gsd.noise import opendp
 from evolve.gsd.privacy import check_budget
-from evolve.gsd.rounds import MANY, Design
 from evolve.gsd.schema import Schema, read_schema, schema_of
 from evolve.gsd.table import read_table, write_table
 from evolve.gsd.workload import design_of
@@ -72,7 +72,7 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     codes = _table(given)()
     check_rows(config, len(codes))
     described = describe(name, given)
-    note = _memory(config, design_of(config, schema), len(codes))
+    note = stated_memory(config, design_of(config, schema), len(codes))
     made = assembled(given, lambda: codes, described)
     warnings = _warnings(given, len(codes))
     return replace(made, folder=str(folder), warnings=warnings, notes=[note])
@@ -88,7 +88,7 @@ def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) 
     given = stored_given(stored, folder)
     if stored.get("from_python"):
         raise InputError(
-            f"{folder.path} was started from Python: evolve.gsd.synthesize.resume continues it there"
+            f"{folder.path} was started from Python: resume of evolve.gsd.synthesize continues it"
         )
     return assembled(given, _table(given), stored)
 
@@ -266,37 +266,6 @@ def check_rows(config: GSDConfig, rows: int) -> None:
             f"delta must be at most 1 / rows, got {config.delta:g}: with it, publishing a row at "
             "random would be allowed"
         )
-
-
-def _memory(config: GSDConfig, design: Design, people: int) -> str:
-    """Say what memory the search will take, at most.
-
-    Raises
-    ------
-    InputError
-        If this machine does not have it.
-    """
-    noisy = config.epsilon < math.inf
-    copies, cells, d = config.shards + 1, design.most_cells(noisy), len(design.sizes)
-    thresholds = None if design.fixed is None else design.fixed.thresholds
-    sets = len(design.sets) if design.fixed is None else len(design.fixed.offset) - 1
-    # Codes, bins of some views of each column, sums of scores.
-    row = 2 * d + 2 * min(sets * config.marginals, 3 * d) + 4 * len(thresholds or ())
-    rows = 0 if config.rows == "same" else int(config.rows)
-    if rows == 0 and not noisy:
-        rows = people
-    each = 4 * 8 * cells + (0 if thresholds is None else thresholds.score.nbytes)
-    if cells > MANY and not noisy:  # only cells with rows, here or there, are kept
-        each = min(each, int(16 * 2 / 0.6) * (people + rows) * sets)
-    most = copies * (each + rows * row)
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if most > there:
-        raise InputError(
-            f"the search would take up to {most / 1e9:.3g} GB in {copies} copies, and this machine "
-            f"has {there / 1e9:.3g}: fewer shards, rows or marginals take less"
-        )
-    more = "" if rows else f", and {copies * row / 1e3:.3g} kB a row"
-    return f"memory: up to {max(1.0, most / 1e6):,.0f} MB{more}, in {copies} copies"
 
 
 def _not_private(given: Given) -> list[str]:

@@ -22,6 +22,7 @@ from evolve.gsd.study import (
     describe,
     stored_given,
 )
+from evolve.gsd.workload import GIVEN
 from zoo.config import build
 from zoo.errors import InputError, RunError
 from zoo.optimize import as_seed, split_placement, warn
@@ -83,7 +84,7 @@ def synthesize(
     placement, crew, options = split_placement(workers, options)
     placement.check(threads)
     if functions:
-        options["functions"] = "given"
+        options["functions"] = GIVEN
     config = build(GSDConfig, options)
     codes = np.asarray(table)
     if codes.ndim != 2 or codes.shape[1] != len(schema.columns) or not len(codes):

@@ -20,6 +20,9 @@ from zoo.errors import InputError
 from zoo.objectives.load import named
 from zoo.problem import is_compiled
 
+#: Stands for functions that were given in Python.
+GIVEN = "given"
+
 #: Seed of random halfspaces and prefixes: they are public, and the same in every run.
 _FAMILY_SEED = 0
 
@@ -38,6 +41,8 @@ def design_of(
     functions: tuple[Function, ...] = ()
     if given:
         functions = _checked(given, "functions")
+    elif config.functions == GIVEN:
+        raise InputError("the functions are needed, as they were given to synthesize")
     elif config.functions is not None:
         functions = _checked(named(config.functions, "functions"), config.functions)
     bare = Queries(sizes, functions=functions, values=_values(schema) if functions else None)
