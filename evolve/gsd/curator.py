@@ -49,6 +49,8 @@ class Release:
         What it cost.
     chosen : (n,) int64
         Numbers of the query sets that were chosen for it; empty if all were measured.
+    rows : int, optional
+        Number of rows, where that is public.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Release:
     sigma: float
     rho: float
     chosen: Ints
+    rows: int | None = None
 
 
 @dataclass
@@ -109,12 +112,6 @@ class Curator:
         """Budget that is left for this run."""
         return max(0.0, self.budget - self.spent)
 
-    @property
-    def rows(self) -> int:
-        """Number of rows, where that is public."""
-        assert self.neighbours == "replace-one" or self.ledger is None
-        return len(self._people())
-
     def released(self) -> Release | None:
         """The next release, if there is one already."""
         if self._taken == len(self.releases):
@@ -147,7 +144,16 @@ class Curator:
                 self.ledger, name, counts, sigma, sets, insecure_seed=self.noise, run=self.run
             )
         none = np.empty(0, np.int64)
-        release = Release(name, queries, counts, sigma, cost, none if chosen is None else chosen)
+        public = self.ledger is None or self.neighbours == "replace-one"
+        release = Release(
+            name,
+            queries,
+            counts,
+            sigma,
+            cost,
+            none if chosen is None else chosen,
+            len(self._people()) if public else None,
+        )
         self._keep(release)
         return release
 
@@ -224,7 +230,7 @@ class Curator:
 
 def _written(release: Release) -> bytes:
     arrays = {f"queries/{name}": array for name, array in release.queries.arrays().items()}
-    head = {"name": release.name, "sigma": release.sigma, "rho": release.rho}
+    head = {"name": release.name, "sigma": release.sigma, "rho": release.rho, "rows": release.rows}
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -267,7 +273,9 @@ def read_releases(folder: Path, bare: Queries) -> list[Release]:
             if len(counts) != queries.offset[-1]:
                 raise ValueError("cells")
             releases.append(
-                Release(head["name"], queries, counts, head["sigma"], head["rho"], chosen)
+                Release(
+                    head["name"], queries, counts, head["sigma"], head["rho"], chosen, head["rows"]
+                )
             )
         except Exception as error:  # zip, npz, JSON: each has its own
             raise RunError(f"{path} is damaged: {error}") from error

@@ -6,7 +6,8 @@ import math
 import os
 
 from evolve.gsd.config import GSDConfig
-from evolve.gsd.rounds import MANY, Design
+from evolve.gsd.design import Design
+from evolve.gsd.targets import MANY
 from zoo.errors import InputError
 
 
@@ -21,7 +22,7 @@ def stated_memory(config: GSDConfig, design: Design, people: int) -> str:
     noisy = config.epsilon < math.inf
     copies, cells, d = config.shards + 1, design.most_cells(noisy), len(design.sizes)
     thresholds = None if design.fixed is None else design.fixed.thresholds
-    sets = len(design.sets) if design.fixed is None else len(design.fixed.offset) - 1
+    sets = design.count
     # Codes, bins of some views of each column, sums of scores.
     row = 2 * d + 2 * min(sets * config.marginals, 3 * d) + 4 * len(thresholds or ())
     rows = 0 if config.rows == "same" else int(config.rows)

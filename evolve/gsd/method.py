@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from evolve.gsd.config import GSDConfig
 from evolve.gsd.curator import Curator
+from evolve.gsd.design import Design
 from evolve.gsd.genome import Table
 from evolve.gsd.report import errors
-from evolve.gsd.rounds import Design, Rounds, Targets, rounds
+from evolve.gsd.rounds import Rounds, rounds
 from evolve.gsd.shard import Begin, GSDShard, Message, Report, table_of, to_arrays
+from evolve.gsd.targets import Targets
 from zoo.errors import RunError
 from zoo.problem import Problem, never
 from zoo.runtime.protocol import Progress, State

@@ -173,6 +173,21 @@ class Queries:
         return layout, views
 
 
+def together(queries: Sequence[Queries]) -> Queries:
+    """All sets of several queries over the same columns: marginals, thresholds, functions."""
+    marginals = tuple(marginal for one in queries for marginal in one.marginals)
+    thresholds: Thresholds | None = None
+    functions: tuple[Function, ...] = ()
+    values = None
+    for one in queries:
+        if one.thresholds is not None:
+            more = one.thresholds
+            thresholds = more if thresholds is None else thresholds.joined(more)
+        if one.functions:
+            functions, values = functions + one.functions, one.values
+    return Queries(queries[0].sizes, marginals, thresholds, functions, values)
+
+
 def _others(of_sets: Ints, sets: Sequence[int], others: Sequence[Sequence[int]]) -> Ints:
     """Members or strides of the other views of each entry, (R - 1, E)."""
     made = [of_sets[k, o] for k, o in zip(sets, others, strict=True)]

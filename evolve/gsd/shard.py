@@ -11,7 +11,7 @@ import numpy.typing as npt
 from evolve.gsd.config import GSDConfig
 from evolve.gsd.genome import Edits, Table
 from evolve.gsd.queries import Queries
-from evolve.gsd.rounds import Targets
+from evolve.gsd.targets import Targets
 from zoo.runtime.protocol import Exchange, State
 
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from evolve.gsd.columns import Column
 from evolve.gsd.config import GSDConfig
+from evolve.gsd.design import Design
 from evolve.gsd.marginals import Marginal, every
 from evolve.gsd.queries import Function, Queries
-from evolve.gsd.rounds import Design
 from evolve.gsd.schema import Schema
 from evolve.gsd.thresholds import Family
 from zoo.errors import InputError
