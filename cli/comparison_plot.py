@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cli.figure import empty_figure
 from evolve.gsd.cells import writing
 from evolve.gsd.evaluate import Comparison, Distances, merged, merged_sizes, width_of
-from zoo.errors import InputError
 
 if TYPE_CHECKING:
     from evolve.gsd.columns import Codes, Column
@@ -27,25 +26,9 @@ _NAMED, _LABELS, _LETTERS = 60, 12, 14
 _SHOWN = 3
 
 
-def empty_figure() -> Any:
-    """Figure to draw into.
-
-    Raises
-    ------
-    InputError
-        If Matplotlib is missing.
-    """
-    try:
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(
-            f"plots need Matplotlib: pip install 'zoo-engine[evaluate]' ({error})"
-        ) from None
-    figure = Figure(figsize=(14.0, 9.0), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def blank() -> Any:
+    """Figure to draw into; InputError if Matplotlib is missing."""
+    return empty_figure(14.0, 9.0, 120, "evaluate", layout="constrained")
 
 
 def draw(
@@ -76,7 +59,7 @@ def draw(
     RunError
         If the file cannot be written.
     """
-    figure = empty_figure()
+    figure = blank()
     from matplotlib import rc_context
 
     one, two = compared[0].synthetic, compared[1].synthetic

@@ -108,7 +108,7 @@ def _check(plot: str | None, learning: bool) -> None:
         library()
     if plot is None:
         return
-    from cli.comparison_plot import empty_figure
+    from cli.comparison_plot import blank
 
     if Path(plot).suffix.lower() != ".png":
         raise InputError(f"--plot must be a file FILE.png, got {plot!r}")
@@ -119,7 +119,7 @@ def _check(plot: str | None, learning: bool) -> None:
             f"cannot write {plot}: {folder} is a run folder (it has a {CONFIG}), and the picture "
             "is not private; choose another folder"
         )
-    empty_figure()
+    blank()
 
 
 def _learning(

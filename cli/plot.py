@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from cli.execution import stdout_for_results
 from cli.failure import say
+from cli.figure import empty_figure
 from zoo.errors import InputError, ObjectiveError
 from zoo.objectives.load import ProblemConfig, load
 
@@ -52,19 +52,10 @@ def draw(
     InputError
         If Matplotlib is missing, there is nothing to draw, or the file cannot be written.
     """
-    try:
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(
-            f"plots need Matplotlib: pip install 'zoo-engine[plot]' ({error})"
-        ) from None
     if not rows:
         raise InputError("there is no history to draw yet")
     particles = _particles(result)
-    figure = Figure(figsize=(11.0, 4.6) if particles is not None else (6.4, 4.6), dpi=150)
-    FigureCanvasAgg(figure)
+    figure = empty_figure(11.0 if particles is not None else 6.4, 4.6, 150, "plot")
     panels = figure.subplots(1, 2 if particles is not None else 1, squeeze=False)[0]
     _convergence(panels[0], rows, minimum)
     if particles is not None and result is not None:

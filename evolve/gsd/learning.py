@@ -18,6 +18,7 @@ from evolve.gsd.columns import Codes, Column
 from evolve.gsd.evaluate import SEED
 from evolve.gsd.schema import Schema
 from zoo.errors import InputError
+from zoo.extras import needed
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -143,14 +144,8 @@ def library() -> Any:
     InputError
         If it is not installed.
     """
-    try:
-        import sklearn
-    except ImportError as error:
-        raise InputError(
-            "learning from the tables needs scikit-learn: pip install 'zoo-engine[evaluate]', or "
-            f"go without, by --no-learning ({error})"
-        ) from None
-    return sklearn
+    what = "learning from the tables needs scikit-learn"
+    return needed("sklearn", what, "evaluate", "--no-learning")
 
 
 def _scores(

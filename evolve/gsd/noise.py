@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from evolve.gsd.ledger import Ledger
 from evolve.gsd.privacy import sensitivity as sensitivity_of
 from zoo.errors import InputError
+from zoo.extras import needed
 
 Counts = NDArray[np.int64]
 Seed = np.random.Generator | None
@@ -147,10 +148,7 @@ def opendp() -> Any:
     InputError
         If it is not installed.
     """
-    try:
-        import opendp.prelude as dp
-    except ImportError as error:
-        raise InputError("gsd needs OpenDP for its noise: pip install 'zoo-engine[gsd]'") from error
+    dp = needed("opendp.prelude", "gsd needs OpenDP for its noise", "gsd")
     dp.enable_features("contrib")
     return dp
 

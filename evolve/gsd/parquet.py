@@ -10,6 +10,7 @@ import numpy as np
 from evolve.gsd.cells import Cells, places
 from evolve.gsd.columns import Codes
 from zoo.errors import InputError
+from zoo.extras import needed
 
 
 def library() -> Any:
@@ -20,14 +21,8 @@ def library() -> Any:
     InputError
         If it is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise InputError(
-            f"Parquet needs pyarrow: pip install 'zoo-engine[parquet]' ({error})"
-        ) from None
-    return pyarrow
+    needed("pyarrow.parquet", "Parquet needs pyarrow", "parquet")
+    return needed("pyarrow", "Parquet needs pyarrow", "parquet")
 
 
 def parquet_cells(path: str, names: Sequence[str] | None) -> dict[str, Cells]:
