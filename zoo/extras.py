@@ -1,4 +1,4 @@
-"""Optional libraries: imported where they are used, and named in one line where they are missing."""
+"""Optional libraries: imported where they are used; where one is missing, a line says so."""
 
 from __future__ import annotations
 

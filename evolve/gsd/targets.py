@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from evolve.gsd.config import GSDConfig
 from evolve.gsd.curator import Release
@@ -69,7 +70,8 @@ def targets_of(
 ) -> Targets:
     """Targets from the single columns and other releases."""
     if config.queries == "marginals":
-        parts = [part for release in releases for part in _estimated(design, release, config)]
+        with threadpool_limits(1):  # the bits of a decomposition must not depend on its threads
+            parts = [part for release in releases for part in _estimated(design, release, config)]
     else:
         parts = [_as_measured(design, release) for release in releases]
     parts[:0] = _columns(design, parts, config)
