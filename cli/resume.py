@@ -69,10 +69,10 @@ def resume_run(
             return
         with stdout_for_results(), ray_unheard(placement.distributed):
             study = methods.get(stored["method"]).study_module()
+            snapshot = taken_up(folder)
             prepared = study.reopen(stored, folder, objective)
             for warning in prepared.warnings:
                 say(f"warning: {warning}")
-            snapshot = taken_up(folder)
             result = executed(
                 lambda listeners, cancelled: launch(
                     prepared,

@@ -30,6 +30,7 @@ class Option:
     most: float | None = None
     choices: tuple[str, ...] | None = None
     finite: bool = True
+    numeric: bool = False  # a word that may be a number
 
     def accepted(self) -> str:
         """Describe the range in words."""
@@ -60,7 +61,7 @@ def options_of(config: type) -> dict[str, tuple[Field[Any], Option, Any]]:
     }
 
 
-def _kind(hint: Any) -> tuple[type, bool]:
+def plain(hint: Any) -> tuple[type, bool]:
     """Plain type of a hint, and whether None is accepted."""
     arguments = getattr(hint, "__args__", ())
     if type(None) in arguments:
@@ -69,7 +70,7 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 
 def _checked(name: str, value: Any, option: Option, hint: Any) -> Any:
-    kind, optional = _kind(hint)
+    kind, optional = plain(hint)
     if value is None and optional:
         return None
     wrong = InputError(f"{name} must be {_name_of(kind)}, got {value!r}")
@@ -95,8 +96,8 @@ def _checked(name: str, value: Any, option: Option, hint: Any) -> Any:
             raise wrong
         if option.finite and math.isinf(value):
             raise InputError(f"{name} must be finite, got {value:g}")
-    elif isinstance(value, int):
-        value = str(value)  # a word such as "auto" or "4", from where 4 is a number
+    elif option.numeric and isinstance(value, int):
+        value = str(value)
     elif not isinstance(value, str):
         raise wrong
     if option.choices is not None and value not in option.choices:

@@ -10,6 +10,9 @@ from typing import Any
 
 from zoo.errors import InputError
 
+#: Study of the methods that minimize a function.
+MINIMIZATION = "zoo.minimization"
+
 _MINIMIZATION = {
     "Problem": "zoo.objectives.load:ProblemConfig",
     "Budget (the first limit reached ends the run)": "zoo.runtime.budget:Budget",
@@ -45,7 +48,7 @@ class MethodEntry:
     method: str
     budget: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=lambda: _MINIMIZATION)
-    study: str = "zoo.minimization"
+    study: str = MINIMIZATION
     example: str = "--objective ackley --dim 10 --seed 1 --out RUN"
     result: tuple[str, ...] = ("objective", "dim", "fun", "x", "nfev", "nit")
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from zoo import methods
-from zoo.config import build, options_of
+from zoo.config import build, options_of, plain
 from zoo.errors import InputError, RunError
+from zoo.methods import MINIMIZATION
 from zoo.problem import Array, Problem, as_bounds, as_objective, never
 from zoo.runtime.budget import Budget
 from zoo.runtime.distributed.placement import Placement
@@ -54,6 +55,8 @@ def split_options(method: str, options: dict[str, Any]) -> tuple[Any, Budget]:
         For an unknown name, or a value outside its range.
     """
     entry = methods.get(method)
+    if entry.study != MINIMIZATION:
+        raise InputError(f"{method} minimizes no function; {entry.summary}")
     known = [*options_of(entry.config_class()), *options_of(Budget)]
     for name in options:
         if name not in known:
@@ -345,10 +348,14 @@ def restored(stored: Mapping[str, Any], folder: RunFolder) -> tuple[str, Any, Bu
     try:
         if not isinstance(stored["problem"], dict):
             raise TypeError("it has no 'problem'")
+        entry = methods.get(stored["method"])
+        if entry.study != MINIMIZATION:
+            raise RunError(f"{folder.path} holds no run that minimizes a function")
+        kind = entry.config_class()
         return (
             stored["method"],
-            build(methods.get(stored["method"]).config_class(), numbers(stored["config"])),
-            build(Budget, numbers(stored["budget"])),
+            build(kind, numbers(kind, stored["config"])),
+            build(Budget, numbers(Budget, stored["budget"])),
             as_seed(stored["seed"]),
         )
     except (KeyError, TypeError, AttributeError, InputError) as error:
@@ -383,9 +390,13 @@ def words(config: Any) -> dict[str, Any]:
     }
 
 
-def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+def numbers(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a config from what :func:`words` made of them."""
-    return {k: float(v) if v in ("inf", "-inf") else v for k, v in values.items()}
+    kinds = {name: plain(hint)[0] for name, (_, _, hint) in options_of(config).items()}
+    return {
+        k: float(v) if v in ("inf", "-inf") and kinds.get(k) is float else v
+        for k, v in values.items()
+    }
 
 
 def prepare(

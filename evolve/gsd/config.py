@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from evolve.gsd.privacy import NEIGHBOURS
 from zoo.config import option
 from zoo.errors import InputError
+
+#: Largest epsilon with noise; a larger one is none to speak of.
+_MOST_EPSILON = 1e6
 
 QUERIES = ("marginals", "ranges", "halfspaces", "prefixes", "functions")
 
@@ -122,7 +126,9 @@ class GSDConfig:
         "they equal.",
         above=0,
     )
-    rows: str = option("2000", "Rows of the synthetic table; same: as many as in the data.")
+    rows: str = option(
+        "2000", "Rows of the synthetic table; same: as many as in the data.", numeric=True
+    )
     shards: int = option(4, "Pieces of the search, each of which edits rows of its own.", least=1)
     batch: int | None = option(
         None,
@@ -153,6 +159,8 @@ class GSDConfig:
             raise InputError(
                 f"rows must be a whole number from 1 to 2^31 - 1, or same: {self.rows!r}"
             )
+        if _MOST_EPSILON < self.epsilon < math.inf:
+            raise InputError(f"epsilon must be at most {_MOST_EPSILON:g}, or inf: {self.epsilon:g}")
         if not self.delta < 1:
             raise InputError(f"delta must be > 0 and < 1, got {self.delta:g}")
         if self.batch is not None and self.batch % 2:

@@ -21,7 +21,7 @@ from evolve.gsd.ledger import Ledger
 from evolve.gsd.noise import Seed, gaussian_rho, measure, sigma_for, stacked
 from evolve.gsd.privacy import sensitivity
 from evolve.gsd.queries import Queries
-from evolve.gsd.selection import choose, epsilon_for
+from evolve.gsd.selection import choose, epsilon_for, selection_rho
 from zoo.errors import InputError, RunError
 from zoo.runtime.folder import write_file
 
@@ -29,8 +29,10 @@ Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int64]
 
-#: Scores are sums of floats: their sensitivity is taken that much larger.
-_ROUNDING = 1 + 1e-9
+#: What a score is made of is a multiple of this: sums of it are exact, and so is its sensitivity.
+_UNIT = 2.0**-20
+#: A measurement for less than this share of the budget of a run is a mistake.
+_LEAST = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,8 @@ class Release:
         Numbers of the query sets that were chosen for it; empty if all were measured.
     rows : int, optional
         Number of rows, where that is public.
+    choice : float
+        What the choice cost.
     """
 
     name: str
@@ -60,6 +64,12 @@ class Release:
     rho: float
     chosen: Ints
     rows: int | None = None
+    choice: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """The rho of the release and of its choice."""
+        return math.fsum([self.rho, self.choice])
 
 
 @dataclass
@@ -94,6 +104,7 @@ class Curator:
     _taken: int = 0
     _codes: Any = None
     _last: tuple[Queries, Array] | None = None
+    _choice: float = 0.0  # cost of a choice that has not led to a release yet
 
     def rewind(self) -> None:
         """Give out the releases from the first one on again."""
@@ -109,15 +120,20 @@ class Curator:
 
     @property
     def left(self) -> float:
-        """Budget that is left for this run."""
-        return max(0.0, self.budget - self.spent)
+        """Budget that is left for this run; less than its own if others have spent the rest."""
+        if self.ledger is None:
+            return self.budget
+        return max(0.0, min(self.budget - self.spent, self.ledger.remaining))
 
-    def released(self) -> Release | None:
-        """The next release, if there is one already."""
+    def released(self, name: str) -> Release | None:
+        """The next release, of that name, if there is one already."""
         if self._taken == len(self.releases):
             return None
+        release = self.releases[self._taken]
+        if release.name != name:
+            raise RunError(f"the measurements of this run are damaged: {release.name}, not {name}")
         self._taken += 1
-        return self.releases[self._taken - 1]
+        return release
 
     def measure(
         self, name: str, queries: Queries, rho: float, chosen: Ints | None = None
@@ -153,7 +169,9 @@ class Curator:
             cost,
             none if chosen is None else chosen,
             len(self._people()) if public else None,
+            self._choice,
         )
+        self._choice = 0.0
         self._keep(release)
         return release
 
@@ -183,31 +201,37 @@ class Curator:
         many : int
         """
         able = np.flatnonzero(np.isfinite(handicap))
-        distance = np.abs(self._answers(queries) - expected)
+        distance = np.abs(self._answers(queries) - np.rint(expected / _UNIT) * _UNIT)
+        handicap = np.rint(handicap / _UNIT) * _UNIT
         norm = np.maximum if worst_cell else np.add
         scores = (norm.reduceat(distance, queries.offset[:-1]) - handicap)[able]
         if self.ledger is None:
             return able[np.argsort(-scores, kind="stable")[:many]]
         self._check(name, rho)
         one = 1.0 if worst_cell else sensitivity(self.neighbours) ** 2  # L1 norm: 1, or 2
+        epsilon = epsilon_for(rho, many)
         found = choose(
             self.ledger,
             name,
             scores,
-            one * _ROUNDING,
-            epsilon_for(rho, many),
+            one,
+            epsilon,
             many,
             insecure_seed=self.noise,
             run=self.run,
         )
+        self._choice = selection_rho(epsilon, many)
         return able[found]
 
     def _check(self, name: str, rho: float) -> None:
-        if not rho > 0.0 or self.left < rho * (1 - 1e-12):
-            raise InputError(
-                f"the budget is spent: {name} would cost rho {rho:.6g}, and {self.left:.6g} of the "
-                f"{self.budget:.6g} that this run may spend is left"
-            )
+        if rho > _LEAST * self.budget and self.left >= rho * (1 - 1e-12):
+            return
+        lost = self.spent - math.fsum(release.cost for release in self.releases)
+        why = f"; rho {lost:.6g} was charged for what a crash has lost" if lost > 0.0 else ""
+        raise InputError(
+            f"the budget is spent: nothing is left for {name}, of the rho {self.budget:.6g} that "
+            f"this run may spend{why}"
+        )
 
     def _people(self) -> Any:
         if self._codes is None:
@@ -224,13 +248,19 @@ class Curator:
         self.releases.append(release)
         self._taken = len(self.releases)
         if self.folder is not None:
-            path = self.folder / f"measurement{len(self.releases) - 1:03}.npz"
-            write_file(path, _written(release))
+            number = len(self.releases) - 1
+            write_file(self.folder / file_name(number), _written(release, self.run, number))
 
 
-def _written(release: Release) -> bytes:
+def file_name(number: int) -> str:
+    """Name of the file of a release in the run folder."""
+    return f"measurement{number:03}.npz"
+
+
+def _written(release: Release, run: str, number: int) -> bytes:
     arrays = {f"queries/{name}": array for name, array in release.queries.arrays().items()}
-    head = {"name": release.name, "sigma": release.sigma, "rho": release.rho, "rows": release.rows}
+    head = {"name": release.name, "sigma": release.sigma, "rho": release.rho}
+    head |= {"rows": release.rows, "choice": release.choice, "run": run, "number": number}
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -242,14 +272,16 @@ def _written(release: Release) -> bytes:
     return buffer.getvalue()
 
 
-def read_releases(folder: Path, bare: Queries) -> list[Release]:
-    """Releases of a run folder, in order.
+def read_releases(folder: Path, bare: Queries, run: str) -> list[Release]:
+    """Releases of a run, in order.
 
     Parameters
     ----------
     folder : Path
     bare : Queries
         Of the columns' sizes and the functions, which are in no file.
+    run : str
+        Name of the run on the ledger.
 
     Raises
     ------
@@ -257,7 +289,9 @@ def read_releases(folder: Path, bare: Queries) -> list[Release]:
         If one is damaged.
     """
     releases = []
-    for path in sorted(folder.glob("measurement*.npz")):
+    count = len(list(folder.glob(file_name(0).replace("000", "*"))))
+    for number in range(count):
+        path = folder / file_name(number)
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -270,13 +304,24 @@ def read_releases(folder: Path, bare: Queries) -> list[Release]:
                 }
             )
             counts, chosen = arrays["counts"], arrays["chosen"]
+            if (head["run"], head["number"]) != (run, number):
+                raise ValueError("it is of another run")
             if len(counts) != queries.offset[-1]:
                 raise ValueError("cells")
             releases.append(
                 Release(
-                    head["name"], queries, counts, head["sigma"], head["rho"], chosen, head["rows"]
+                    head["name"],
+                    queries,
+                    counts,
+                    head["sigma"],
+                    head["rho"],
+                    chosen,
+                    head["rows"],
+                    head["choice"],
                 )
             )
+        except FileNotFoundError:
+            raise RunError(f"{path} is missing: a measurement of this run") from None
         except Exception as error:  # zip, npz, JSON: each has its own
             raise RunError(f"{path} is damaged: {error}") from error
     return releases

@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 #: Bins of a column in an estimated pair, at most.
 _FINE = 128
 #: Cells of a marginal of three columns or more, at most, if it is measured with noise.
-_WIDE = 1 << 14
+WIDE = 1 << 14
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Design:
         for columns in self.sets:
             pair = len(columns) == 2
             of_set = math.prod(min(self.sizes[j], _FINE if pair else 1 << 62) for j in columns)
-            cells += min(of_set, _WIDE) if noisy and not pair else of_set
+            cells += min(of_set, WIDE) if noisy and not pair else of_set
         return cells
 
     def fitted_bins(self, columns: Sequence[int]) -> list[Ints]:
@@ -88,7 +88,7 @@ class Design:
         fitted = self.fitted_bins(columns)
         masses = [merged(self.margins[j], bins) for bins, j in zip(fitted, columns, strict=True)]
         wide = len(columns) > 2 and most < math.inf
-        counts = allotted([len(mass) for mass in masses], min(most, _WIDE) if wide else most)
+        counts = allotted([len(mass) for mass in masses], min(most, WIDE) if wide else most)
         return Marginal(
             columns,
             tuple(

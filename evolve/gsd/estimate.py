@@ -38,21 +38,26 @@ def smoothed(counts: Array, sigma: float) -> Array:
     """Counts (n,) of values in order, without the noise that stands out at no scale.
 
     Hard thresholding of Haar wavelet coefficients at sigma sqrt(2 log n): Donoho and Johnstone,
-    "Ideal spatial adaptation by wavelet shrinkage", Biometrika, 1994. Lone peaks stay, and where
-    values are rare their mass is spread evenly.
+    "Ideal spatial adaptation by wavelet shrinkage", Biometrika, 1994; unbalanced ones where n is
+    no power of two: Fryzlewicz, Journal of the American Statistical Association, 2007. Lone peaks
+    stay, and where values are rare their mass is spread evenly. The sum is kept.
     """
-    size = 1 << (len(counts) - 1).bit_length()
-    sums = np.pad(np.asarray(counts, np.float64), (0, size - len(counts)))
-    threshold = sigma * math.sqrt(2.0 * math.log(max(2, size)))
+    means = np.array(counts, np.float64)
+    sizes = np.ones(len(means))
+    threshold = sigma * math.sqrt(2.0 * math.log(max(2, len(means))))
     details = []
-    while len(sums) > 1:
-        left, right = sums[0::2], sums[1::2]
-        detail = (left - right) / math.sqrt(2.0)
-        details.append(np.where(np.abs(detail) > threshold, detail, 0.0))
-        sums = (left + right) / math.sqrt(2.0)
+    while len(means) > 1:
+        pairs = len(means) // 2 * 2  # the last one may be left over
+        left, right, a, b = means[:pairs:2], means[1:pairs:2], sizes[:pairs:2], sizes[1:pairs:2]
+        gap = right - left
+        gap = np.where(np.abs(gap) * np.sqrt(a * b / (a + b)) > threshold, gap, 0.0)
+        details.append(np.stack([-gap * b / (a + b), gap * a / (a + b)], axis=1).ravel())
+        means = np.append((a * left + b * right) / (a + b), means[pairs:])
+        sizes = np.append(a + b, sizes[pairs:])
     for detail in reversed(details):
-        sums = np.stack([sums + detail, sums - detail], axis=1).ravel() / math.sqrt(2.0)
-    return sums[: len(counts)]
+        half = len(detail) // 2
+        means = np.append(np.repeat(means[:half], 2) + detail, means[half:])
+    return means
 
 
 def total(counts: Sequence[Array], sigmas: Sequence[float]) -> float:
@@ -155,6 +160,8 @@ def joint(noisy: Array, margins: Sequence[Array], bins: Sequence[Ints], sigma: f
     residual = noisy - independent
     if noisy.ndim == 2:
         residual = shrunk(residual, sigma)
+    elif sigma > 0.0:  # James and Stein, 1961
+        residual *= max(0.0, 1.0 - residual.size * sigma**2 / np.sum(residual**2))
     table = fitted(np.maximum(independent + residual, 0.0), coarse)
     ratio = table / np.maximum(independent, _TINY)
     return product(margins) * ratio[np.ix_(*bins)]

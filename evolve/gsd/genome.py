@@ -52,6 +52,8 @@ class Table:
         self.targets = np.rint(shares * len(codes) / _UNIT) * _UNIT
         self.layout, self._views = queries.layout(weights)
         self._offset = queries.offset
+        of_column = np.diff(self.layout.entries[self.layout.views]) + np.diff(self.layout.uses)
+        self._most_moves = int(of_column.max()) + len(self.layout.function)  # of an edit
         self._count(np.ascontiguousarray(codes, np.int16).copy(), 0)
 
     def _count(self, codes: npt.NDArray[np.int16], room: int) -> None:
@@ -59,7 +61,7 @@ class Table:
         n, d = codes.shape
         keys, slots = np.empty(0, np.int64), int(self._offset[-1])
         if self.sparse:
-            most = min(slots, len(self.cells) + n * len(self.weights)) + room
+            most = min(slots, len(self.cells) + n * len(self.weights) + room)
             slots = 1 << int(most / _FRESH).bit_length()
             keys = np.full(slots, -1, np.int64)
         self.genome = kernels.Genome(
@@ -124,25 +126,27 @@ class Table:
 
     def errors(self) -> Array:
         """Distance (sets,) in total variation of the counts from their targets."""
-        return 0.5 * self._sums(np.abs(self.genome.residual)) / len(self.codes)
+        return 0.5 * self._sums(1) / len(self.codes)
 
     def squares(self) -> Array:
         """Squared distance (sets,) of the counts from their targets, in shares of the rows."""
-        return self._sums(self.genome.residual**2) / len(self.codes) ** 2
+        return self._sums(2) / len(self.codes) ** 2
 
-    def _sums(self, values: Array) -> Array:
-        """Sum of what is given for every cell over the cells of each set."""
+    def _sums(self, power: int) -> Array:
+        """Sum over the cells of each set of |r|^power, in a way that no order of slots shows."""
         if self.sparse:
-            there = np.flatnonzero(self.genome.keys >= 0)
-            order = np.argsort(self.genome.keys[there])  # sums do not depend on the slots
-            cells, values = self.genome.keys[there][order], values[there][order]
-            sets = np.searchsorted(self._offset, cells, side="right") - 1
-            sums = np.bincount(sets, weights=values, minlength=len(self.weights))
-            return sums.astype(np.float64)
+            sums = np.zeros((len(self.weights), 4), np.int64)
+            kernels.sum_by_set(self.genome.keys, self.genome.residual, self._offset, sums)
+            if power == 1:
+                return sums[:, 0] * _UNIT
+            total = sums[:, 1] + 2.0 * _UNIT * sums[:, 2] + _UNIT**2 * sums[:, 3]
+            return np.asarray(total, np.float64)
+        values = np.abs(self.genome.residual) ** power
         return np.add.reduceat(values, self._offset[:-1]) if len(values) else np.zeros(0)
 
     def _make_room(self, edits: int) -> None:
         """Let a hash table hold the cells that so many edits may add."""
-        room = edits * len(self.weights)
-        if self.sparse and self.genome.used[0] + room > _FULL * len(self.genome.keys):
+        room = edits * self._most_moves
+        used = min(int(self.genome.used[0]) + room, int(self._offset[-1]))
+        if self.sparse and used > _FULL * len(self.genome.keys):
             self._count(self.genome.codes, room)

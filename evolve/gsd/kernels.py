@@ -23,16 +23,14 @@ from zoo.jit import borrowed, call_objective, inlined, kernel
 from zoo.streams import philox
 
 _LOW = np.uint64(0xFFFFFFFF)
-_32, _54, _63 = np.uint64(32), np.uint64(54), np.uint64(63)
+_32, _63 = np.uint64(32), np.uint64(63)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-#: Entries of the table from which columns are picked, by the ten highest bits of a word.
-PICKS = 1024
 
 #: Purpose of the search's random numbers; see :mod:`zoo.streams`.
 EDITS = np.uint64(16)
 
 _EMPTY = -1  # key of a slot that is free
+_PER_ROW = 2.0**20  # units of a residual
 
 
 class Layout(NamedTuple):
@@ -43,7 +41,7 @@ class Layout(NamedTuple):
     """
 
     sizes: Any  # (d,) int64: codes of each column
-    picks: Any  # (PICKS,) int64: columns, as often as they are to be edited
+    picks: Any  # (P,) int64: columns, as often as they are to be edited
     # Marginals
     views: Any  # (d + 1,) int64: those of column j are views[j] .. views[j + 1]
     maps: Any  # (V, codes) int16: bin of each code
@@ -299,6 +297,27 @@ def subtract(genome, cells, targets):
 
 
 @kernel
+def sum_by_set(keys, residual, offset, sums):
+    """Add up the residuals of the slots of each set, in whole numbers, which have no order.
+
+    Parameters
+    ----------
+    sums : (sets, 4) int64
+        Of |r| in units of 2^-20; with |r| = h + l, h whole, of h^2, and of h l and l^2 in units of
+        2^-20 and 2^-40.
+    """
+    for place in range(len(keys)):
+        if keys[place] != _EMPTY:
+            k = np.searchsorted(offset, keys[place], side="right") - 1
+            r = np.int64(abs(residual[place]) * _PER_ROW)
+            h, part = r >> 20, r & 0xFFFFF
+            sums[k, 0] += r
+            sums[k, 1] += h * h
+            sums[k, 2] += h * part
+            sums[k, 3] += part * part
+
+
+@kernel
 def search(genome, layout, seed, stream, step, first, rows, candidates, edits):
     """Try random edits in turn, and make those that lower the loss.
 
@@ -328,7 +347,7 @@ def search(genome, layout, seed, stream, step, first, rows, candidates, edits):
         for half in range(2):
             a, b = (words[0], words[1]) if half == 0 else (words[2], words[3])
             row = first + np.int64(((a & _LOW) * np.uint64(rows)) >> _32)
-            column = layout.picks[np.int64(a >> _54)]
+            column = layout.picks[np.int64(((a >> _32) * np.uint64(len(layout.picks))) >> _32)]
             old = codes[row, column]
             if b >> _63:
                 new = codes[np.int64(((b & _LOW) * n) >> _32), column]

@@ -30,8 +30,11 @@ def stated_memory(config: GSDConfig, design: Design, people: int) -> str:
         rows = people
     each = 4 * 8 * cells + (0 if thresholds is None else thresholds.score.nbytes)
     if cells > MANY and not noisy:  # only cells with rows, here or there, are kept
-        each = min(each, int(16 * 2 / 0.6) * (people + rows) * sets)
+        moves = config.edits * config.shards * math.ceil(sets * config.marginals / d)
+        each = min(each, int(16 * 2 / 0.6) * ((people + rows) * sets + moves))
     most = copies * (each + rows * row)
+    if cells > MANY and not noisy:  # the driver's, while it makes the targets
+        most += 3 * 8 * cells
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if most > there:
         raise InputError(

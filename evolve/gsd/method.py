@@ -107,7 +107,11 @@ class GSD:
         begin = None
         if not current.begun:
             begin = Begin(current.table.codes, to_arrays(current.targets))
-        return Message(self._generation, begin, self._accepted)
+        candidates = self.config.batch_of(current.table.codes.size)
+        if self.config.candidates is not None:
+            left = self.config.candidates - self._tried
+            candidates = min(candidates, max(2, left // self.shards // 2 * 2))
+        return Message(self._generation, candidates, begin, self._accepted)
 
     def merge(self, reports: list[Report]) -> None:
         """Accept, shard after shard, the edits that still lower the loss."""
@@ -119,8 +123,9 @@ class GSD:
         self._generation += 1
         self._tried += tried
         current.since += tried
-        self._loss = current.table.loss()
-        finished = self._finished(current)
+        squares = current.table.squares()
+        self._loss = float(squares @ current.table.weights)
+        finished = self._finished(current, squares)
         if self._reason or finished == "candidates":
             self._ended = self._reason or finished
         elif finished and not self._next():
@@ -128,20 +133,20 @@ class GSD:
         if self._ended or self._generation >= self._recorded + max(1, self._recorded // _ROWS):
             self._record()
 
-    def _finished(self, current: _Round) -> str:
+    def _finished(self, current: _Round, squares: npt.NDArray[np.float64]) -> str:
         """Name what ends the round; nothing if it goes on."""
         limit = self.config.candidates
         if limit is not None and self._tried >= limit:
             return "candidates"
         noise = current.targets.noise
-        if noise.all() and np.mean(current.table.squares() / noise) <= 1.0:
+        if noise.all() and np.mean(squares / noise) <= 1.0:
             return "noise"
         if current.mark == math.inf:
             current.mark, current.since = self._loss, 0
             return ""
         sweeps = self.config.sweeps if current.targets.last else self.config.sweeps / _BETWEEN
         if current.since >= sweeps * current.table.codes.size:
-            if self._loss > current.mark * (1.0 - self.config.tolerance) or self._loss == 0.0:
+            if self._loss >= current.mark * (1.0 - self.config.tolerance):
                 return "converged"
             current.mark, current.since = self._loss, 0
         return ""
@@ -228,6 +233,7 @@ class GSD:
             "recorded": self._recorded,
             "ended": self._ended,
             "round": -1 if current is None else current.number,
+            "releases": 0 if self.curator is None else len(self.curator.releases),
         }
         if current is None:
             return {"book": np.array(json.dumps(book))}
@@ -248,6 +254,8 @@ class GSD:
         """
         assert self.curator is not None
         book = json.loads(state["book"].item())
+        if len(self.curator.releases) < book["releases"]:  # else they would be paid for again
+            raise RunError("measurements of this run are missing from its folder")
         self._generation, self._tried = book["generation"], book["tried"]
         self._loss, self._recorded, self._ended = book["loss"], book["recorded"], book["ended"]
         self._round, self._rounds, self._rows = None, None, []
@@ -255,12 +263,9 @@ class GSD:
             return
         self.curator.rewind()
         self._rounds = rounds(self.curator, self.config, self.design)
-        before = len(self.curator.releases)
         targets = next(self._rounds)
         for _ in range(book["round"]):
             targets = self._rounds.send(None)
-        if len(self.curator.releases) > before:
-            raise RunError("measurements of this run are missing from its folder")
         self._round = _Round(
             book["round"],
             targets,

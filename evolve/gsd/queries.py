@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
-from evolve.gsd.kernels import PICKS, Layout
+from evolve.gsd.kernels import Layout
 from evolve.gsd.marginals import Marginal, Views, views_of
 from evolve.gsd.thresholds import Thresholds, none
 from zoo.jit import address
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+#: Places among which columns are picked, about.
+_PICKS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +30,32 @@ class Function:
     ----------
     cell : callable
         Compiled by ``numba.njit``: ``cell(x) -> float`` of the values (d,) of a row (a number as it
-        is, a category as its code), from 0 on; anything else counts the row nowhere.
+        is, a category as its code, NaN for a null), from 0 on. Anything else, and an exception,
+        counts the row nowhere.
     cells : int
         How many cells there are.
     """
 
     cell: Callable[..., float]
     cells: int = 1
+
+    @property
+    def guarded(self) -> Any:
+        """The same without exceptions: -1 in their place. They would tell of the data."""
+        if self.cell not in _guarded:
+            cell = self.cell
+
+            def of_row(x):  # type: ignore[no-untyped-def]
+                try:
+                    return float(cell(x))
+                except Exception:
+                    return -1.0
+
+            _guarded[cell] = njit(nogil=True)(of_row)
+        return _guarded[self.cell]
+
+
+_guarded: dict[Any, Any] = {}  # kept alive, for their addresses are in use
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +100,7 @@ class Queries:
             assert self.values is not None
             rows = self.values[np.arange(len(self.sizes)), codes]
             for function in self.functions:
-                found = np.array([function.cell(x) for x in rows], np.float64)
+                found = np.array([function.guarded(x) for x in rows], np.float64)
                 inside = found[(found >= 0) & (found < function.cells)]
                 cells = np.bincount(inside.astype(np.int64), minlength=function.cells)
                 parts.append(cells.astype(np.float64))
@@ -164,7 +187,7 @@ class Queries:
             by=thresholds.by,
             start=offset[m : m + t],
             heavy=weights[m : m + t],
-            function=np.array([address(f.cell) for f in self.functions], np.int64),
+            function=np.array([address(f.guarded) for f in self.functions], np.int64),
             value=np.ascontiguousarray(values),
             first=offset[m + t : -1],
             cells=np.array([f.cells for f in self.functions], np.int64),
@@ -201,9 +224,7 @@ def _users(thresholds: Thresholds, column: int, base: Ints) -> Ints:
 
 
 def _picks(sizes: Any) -> Ints:
-    """Columns (PICKS,), each as often as the logarithm of its size wants to be edited."""
-    share = np.cumsum(np.log(sizes) + (np.array(sizes) > 1))
-    if share[-1] == 0.0:
-        return np.zeros(PICKS, np.int64)
-    points = (np.arange(PICKS) + 0.5) / PICKS
-    return np.searchsorted(share / share[-1], points).astype(np.int64)
+    """Columns, each as often as it is to be edited: by log size + 1, and never for one code."""
+    share = np.where(np.array(sizes) > 1, np.log(sizes) + 1.0, 0.0)
+    counts = np.ceil(_PICKS * share / max(share.sum(), 1.0)).astype(np.int64)
+    return np.repeat(np.arange(len(sizes)), counts) if counts.any() else np.zeros(1, np.int64)

@@ -25,6 +25,8 @@ from evolve.gsd.targets import Targets, targets_of
 #: Expected distance of noise from zero, in sigmas.
 _MEAN_ABS = math.sqrt(2.0 / math.pi)
 
+_SINGLE = "single columns"
+
 Rounds = Generator[Targets, Any, None]
 
 
@@ -49,13 +51,15 @@ def rounds(curator: Curator, config: GSDConfig, design: Design) -> Rounds:
     most = design.people / (config.coarseness * sigma) if sigma > 0.0 else math.inf
     queries = design.queries(most)
     if not config.adaptive:
-        release = curator.released() or curator.measure(config.queries, queries, curator.left)
+        release = curator.released(config.queries) or curator.measure(
+            config.queries, queries, curator.left
+        )
         yield targets_of(design, [release], config, last=True)
         return
     releases: list[Release] = []
     codes = yield targets_of(design, [], config, last=False)
     for number in range(count):
-        release = curator.released() or _chosen(
+        release = curator.released(config.queries) or _chosen(
             curator, config, design, queries, releases, codes, count - number
         )
         releases.append(release)
@@ -67,7 +71,7 @@ def _single_columns(curator: Curator, config: GSDConfig, design: Design) -> None
     d = len(design.sizes)
     queries = Queries(design.sizes, tuple(plain([j], design.sizes) for j in range(d)))
     rho = curator.left * (config.one_way_share if design.count else 1.0)
-    ones = curator.released() or curator.measure("single columns", queries, rho)
+    ones = curator.released(_SINGLE) or curator.measure(_SINGLE, queries, rho)
     counts = np.split(ones.counts.astype(np.float64), queries.offset[1:-1])
     if ones.rows is not None:
         design.people = float(ones.rows)

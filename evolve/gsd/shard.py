@@ -28,6 +28,7 @@ class Message:
     """What a generation starts from: a new round, or the edits accepted in the last generation."""
 
     generation: int
+    candidates: int  # of each shard, at most
     begin: Begin | None
     accepted: Edits
 
@@ -114,7 +115,7 @@ class GSDShard:
                 message.generation,
                 first,
                 count,
-                self.config.batch_of(self._table.codes.size),
+                message.candidates,
                 self.config.edits,
             )
         return Report(self._tentative, tried)

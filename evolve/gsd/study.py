@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from evolve.gsd.cells import check_output
 from evolve.gsd.config import GSDConfig, TableConfig
-from evolve.gsd.curator import Curator, read_releases
+from evolve.gsd.curator import Curator, Release, file_name, read_releases
+from evolve.gsd.design import Design
 from evolve.gsd.example import example_codes, example_schema
 from evolve.gsd.infer import infer_schema
 from evolve.gsd.ledger import Ledger
@@ -42,6 +44,7 @@ class Given:
     tables: TableConfig
     config: GSDConfig
     schema: Schema
+    design: Design
     seed: int
     run: str
     folder: Path | None
@@ -60,6 +63,8 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     if Path(tables.out).exists():
         raise InputError(f"{tables.out} is there already: choose another name with out")
     folder = Path(tables.folder or Path(tables.out).with_suffix(".run"))
+    check_new(folder)
+    design = design_of(config, schema)
     located = replace(
         tables,
         data=_absolute(tables.data),
@@ -68,13 +73,13 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
         out=os.path.abspath(os.path.expanduser(tables.out)),
     )
     name_of = Path(tables.data).name if tables.data else "example"
-    given = Given(located, config, schema, seed, uuid.uuid4().hex, folder, name_of)
+    given = Given(located, config, schema, design, seed, uuid.uuid4().hex, folder, name_of)
     codes = _table(given)()
     check_rows(config, len(codes))
     described = describe(name, given)
-    note = stated_memory(config, design_of(config, schema), len(codes))
-    made = assembled(given, lambda: codes, described)
+    note = stated_memory(config, design, len(codes))
     warnings = _warnings(given, len(codes))
+    made = assembled(given, lambda: codes, described, [])
     return replace(made, folder=str(folder), warnings=warnings, notes=[note])
 
 
@@ -90,7 +95,9 @@ def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) 
         raise InputError(
             f"{folder.path} was started from Python: resume of evolve.gsd.synthesize continues it"
         )
-    return assembled(given, _table(given), stored)
+    releases = read_releases(folder.path, given.design.bare, given.run)
+    made = assembled(given, _table(given), stored, releases)
+    return replace(made, warnings=_warnings(given, None))
 
 
 def describe(name: str, given: Given, from_python: bool = False) -> dict[str, Any]:
@@ -108,8 +115,20 @@ def describe(name: str, given: Given, from_python: bool = False) -> dict[str, An
     }
 
 
-def stored_given(stored: Mapping[str, Any], folder: RunFolder) -> Given:
-    """What the run of a folder is made of.
+def check_new(folder: Path) -> None:
+    """Refuse a folder that has a run in it, or measurements of one."""
+    if (folder / CONFIG).exists() or list(folder.glob(file_name(0).replace("000", "*"))):
+        raise InputError(
+            f"{folder} holds a run already, or measurements of one: choose another name with folder"
+        )
+
+
+def stored_given(
+    stored: Mapping[str, Any],
+    folder: RunFolder,
+    functions: Sequence[tuple[Callable[..., float], int]] = (),
+) -> Given:
+    """What the run of a folder is made of; ``functions`` are those given in Python.
 
     Raises
     ------
@@ -117,10 +136,18 @@ def stored_given(stored: Mapping[str, Any], folder: RunFolder) -> Given:
         If its config.json is damaged.
     """
     try:
+        config = build(GSDConfig, numbers(GSDConfig, stored["config"]))
+        schema = schema_of({"schema": stored["schema"]})
+        tables = build(TableConfig, stored["problem"])
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
+    design = design_of(config, schema, functions)
+    try:
         return Given(
-            tables=build(TableConfig, stored["problem"]),
-            config=build(GSDConfig, numbers(stored["config"])),
-            schema=schema_of({"schema": stored["schema"]}),
+            tables=tables,
+            config=config,
+            schema=schema,
+            design=design,
             seed=as_seed(stored["seed"]),
             run=str(stored["run"]),
             folder=folder.path,
@@ -151,7 +178,7 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
             f"{seconds:.3g} s{rate}",
         )
     )
-    if "out" in result:
+    if result.get("out"):
         rows.append(("table", f"{result['rows']:,} rows in {result['out']}"))
     return f"{result['data']}: gsd, seed {result['seed']}", rows
 
@@ -160,10 +187,17 @@ def assembled(
     given: Given,
     table: Callable[[], Any],
     described: Mapping[str, Any],
-    functions: Sequence[tuple[Callable[..., float], int]] = (),
+    releases: list[Release],
 ) -> Prepared:
-    """Bring all together; of the table nothing but its noisy counts is used from here on."""
-    tables, config, schema = given.tables, given.config, given.schema
+    """Bring all together; of the table nothing but its noisy counts is used from here on.
+
+    Raises
+    ------
+    InputError
+        If the ledger is another one, or a run that has not measured anything wants more than is
+        left on it.
+    """
+    tables, config, schema, design = given.tables, given.config, given.schema, given.design
     ledger, budget = None, math.inf
     if config.epsilon < math.inf:
         opendp()  # is it there?
@@ -177,7 +211,6 @@ def assembled(
             private=tables.insecure_noise_seed is None,
         )
         budget = config.share * ledger.rho
-    design = design_of(config, schema, functions)
     noise = None
     if tables.insecure_noise_seed is not None:
         noise = np.random.default_rng(tables.insecure_noise_seed)
@@ -189,9 +222,11 @@ def assembled(
         given.run,
         given.folder,
         noise,
-        [] if given.folder is None else read_releases(given.folder, design.bare),
+        releases,
     )
-    if ledger is not None and not curator.releases and budget > ledger.remaining * (1 + 1e-12):
+    if ledger is not None and any(release.sigma == 0.0 for release in releases):
+        raise RunError(f"{given.folder} has measurements without noise: they are of another run")
+    if ledger is not None and curator.spent == 0.0 and budget > ledger.remaining * (1 + 1e-12):
         share = ledger.remaining / ledger.rho
         use = f"share={share:.6g} would use it" if share > 1e-9 else "nothing may be measured"
         raise InputError(
@@ -238,6 +273,22 @@ def _schema(tables: TableConfig) -> Schema:
     return schema
 
 
+def checked_codes(table: Any, schema: Schema) -> npt.NDArray[np.int32]:
+    """Codes of a table that was given in Python.
+
+    Raises
+    ------
+    InputError
+        If they are not the schema's.
+    """
+    codes = np.asarray(table)
+    if codes.ndim != 2 or codes.shape[1] != len(schema.columns) or not len(codes):
+        raise InputError(f"table must be rows of {len(schema.columns)} codes, got {codes.shape}")
+    if codes.dtype.kind not in "iu" or (codes < 0).any() or (codes >= schema.sizes).any():
+        raise InputError("table must be whole numbers from 0 to the sizes of the schema's columns")
+    return codes.astype(np.int32)
+
+
 def check_sizes(schema: Schema) -> None:
     """Refuse columns with more codes than the search can hold."""
     for column in schema.columns:
@@ -280,9 +331,13 @@ def _not_private(given: Given) -> list[str]:
     return reasons
 
 
-def _warnings(given: Given, rows: int) -> Sequence[str]:
+def _warnings(given: Given, rows: int | None) -> Sequence[str]:
     warnings = [f"not private: {reason}" for reason in _not_private(given)]
-    if given.config.neighbours == "replace-one" and given.config.epsilon < math.inf:
+    if (
+        rows is not None
+        and given.config.neighbours == "replace-one"
+        and given.config.epsilon < math.inf
+    ):
         text = check_budget(given.config.epsilon, given.config.delta, rows)
         warnings += [] if text is None else [text]
     return warnings

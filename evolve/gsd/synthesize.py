@@ -13,22 +13,30 @@ from typing import Any
 import numpy as np
 
 from evolve.gsd.config import GSDConfig, TableConfig
+from evolve.gsd.curator import read_releases
+from evolve.gsd.memory import stated_memory
 from evolve.gsd.schema import Schema
 from evolve.gsd.study import (
     Given,
     assembled,
+    check_new,
     check_rows,
     check_sizes,
+    checked_codes,
     describe,
     stored_given,
 )
-from evolve.gsd.workload import GIVEN
+from evolve.gsd.table import read_table
+from evolve.gsd.workload import GIVEN, design_of
 from zoo.config import build
-from zoo.errors import InputError, RunError
+from zoo.errors import InputError
 from zoo.optimize import as_seed, split_placement, warn
 from zoo.runtime.events import Listener
 from zoo.runtime.folder import RunFolder
-from zoo.runtime.launch import Prepared, launch, taken_up
+from zoo.runtime.launch import Prepared, launch, optimize_result, taken_up
+
+#: The table, in the run folder.
+_OUT = "synthetic.csv"
 
 
 def synthesize(
@@ -62,8 +70,8 @@ def synthesize(
     seed : int
         Of the search. The noise comes from the operating system.
     folder : path, optional
-        Where to keep measurements and snapshots; without one, what a crash interrupts is lost, and
-        the budget spent.
+        Where to keep measurements, snapshots and the table; without one, what a crash interrupts is
+        lost, and the budget spent.
     name : str
         Of the data, for the ledger.
     threads, workers, callback, listeners
@@ -86,20 +94,21 @@ def synthesize(
     if functions:
         options["functions"] = GIVEN
     config = build(GSDConfig, options)
-    codes = np.asarray(table)
-    if codes.ndim != 2 or codes.shape[1] != len(schema.columns) or not len(codes):
-        raise InputError(f"table must be rows of {len(schema.columns)} codes, got {codes.shape}")
-    if codes.dtype.kind not in "iu" or (codes < 0).any() or (codes >= schema.sizes).any():
-        raise InputError("table must be whole numbers from 0 to the sizes of the schema's columns")
+    codes = checked_codes(table, schema)
     if ledger is None and config.epsilon < math.inf:
         raise InputError("a ledger is needed: ledger = the file that keeps the budget of the data")
     check_sizes(schema)
     check_rows(config, len(codes))
     tables = TableConfig(ledger=None if ledger is None else os.path.abspath(os.fspath(ledger)))
     where = None if folder is None else Path(folder)
-    given = Given(tables, config, schema, as_seed(seed), uuid.uuid4().hex, where, name)
+    if where is not None:
+        check_new(where)
+        tables = replace(tables, out=str(where.absolute() / _OUT))
+    design = design_of(config, schema, functions)
+    stated_memory(config, design, len(codes))
+    given = Given(tables, config, schema, design, as_seed(seed), uuid.uuid4().hex, where, name)
     described = describe("gsd", given, from_python=True)
-    prepared = assembled(given, lambda: codes, described, functions)
+    prepared = assembled(given, lambda: codes, described, [])
     kept = None
     if where is not None:
         kept = RunFolder(where)
@@ -126,7 +135,7 @@ def resume(
     listeners: Sequence[Listener] = (warn,),
     **options: Any,
 ) -> Any:
-    """Continue a run of :func:`synthesize` from its folder; returns what it would have.
+    """Continue a run of :func:`synthesize` from its folder; returns what it would have, or has.
 
     Parameters
     ----------
@@ -141,23 +150,31 @@ def resume(
     Raises
     ------
     RunError
-        If the folder holds no such run, or it has ended.
+        If the folder holds no such run, or a damaged one.
     """
     placement, crew, options = split_placement(workers, options)
     if options:
         raise InputError(f"unknown parameter {next(iter(options))!r}: a run keeps its own")
     kept = RunFolder(folder)
     stored = kept.config()
-    if kept.result() is not None:
-        raise RunError(f"the run in {folder} has ended")
-    given = stored_given(stored, kept)
+    given = stored_given(stored, kept, functions)
+    done = kept.result()
+    if done is not None:
+        made = read_table(given.tables.out, given.schema)
+        return optimize_result(done | {"codes": made})
 
     def codes() -> Any:
         if table is None:
             raise InputError("the table is needed: something is left to be measured")
-        return np.asarray(table)
+        return checked_codes(table, given.schema)
 
-    prepared = assembled(given, codes, stored, functions)
+    snapshot = taken_up(kept)
+    try:
+        releases = read_releases(kept.path, given.design.bare, given.run)
+        prepared = assembled(given, codes, stored, releases)
+    except BaseException:
+        kept.unlock()
+        raise
     return _launched(
         prepared,
         threads=threads,
@@ -166,12 +183,14 @@ def resume(
         callback=callback,
         listeners=listeners,
         folder=kept,
-        snapshot=taken_up(kept),
+        snapshot=snapshot,
     )
 
 
 def _launched(prepared: Prepared, **how: Any) -> Any:
-    result = launch(replace(prepared, complete=lambda fields: fields | {"out": None}), **how)
+    if how["folder"] is None:
+        prepared = replace(prepared, complete=lambda fields: fields | {"out": None})
+    result = launch(prepared, **how)
     method: Any = prepared.method
-    result["codes"] = method.codes
+    result["codes"] = method.codes.astype(np.int32)
     return result

@@ -26,6 +26,11 @@ Ints = npt.NDArray[np.int64]
 
 #: Cells of all targets above which only those that are not zero are kept, where that saves memory.
 MANY = 1 << 22
+#: Targets below this share of the rows are none: what proportional fitting leaves in empty cells.
+_NOTHING = 1e-9
+#: What is fitted as measured is fitted to a little below its noise, and single columns, which were
+#: estimated, beside it to much less than theirs.
+_AT_NOISE, _BESIDE = 0.95, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +81,7 @@ def targets_of(
         parts = [_as_measured(design, release) for release in releases]
     parts[:0] = _columns(design, parts, config)
     share = np.concatenate([part.shares for part in parts])
-    cells = np.flatnonzero(share)
+    cells = np.flatnonzero(np.abs(share) > _NOTHING)
     return Targets(
         queries=together([part.queries for part in parts]),
         weights=np.concatenate([np.full(len(part.noise), part.weight) for part in parts]),
@@ -115,7 +120,7 @@ def _as_measured(design: Design, release: Release) -> _Part:
     """Query sets as they were measured; more precise ones weigh more."""
     assert design.ones is not None
     weight = 1.0 if release.sigma == 0.0 else (design.ones.sigma / release.sigma) ** 2
-    noise = (release.sigma / design.people) ** 2 * np.diff(release.queries.offset)
+    noise = _AT_NOISE * (release.sigma / design.people) ** 2 * np.diff(release.queries.offset)
     return _Part(release.queries, release.counts / design.people, weight, noise)
 
 
@@ -128,7 +133,8 @@ def _columns(design: Design, parts: Sequence[_Part], config: GSDConfig) -> list[
             (marginal,) = part.queries.marginals
             bins = zip(marginal.columns, marginal.shape, strict=True)
             resolved |= {j for j, count in bins if count == design.sizes[j]}
-    noise = config.below_noise * (design.ones.sigma / design.people) ** 2
+    below = config.below_noise if config.queries == "marginals" else _BESIDE
+    noise = below * (design.ones.sigma / design.people) ** 2
     return [
         _Part(
             Queries(design.sizes, (plain([j], design.sizes),)),

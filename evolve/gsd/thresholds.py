@@ -47,9 +47,8 @@ class Thresholds:
 
     def take(self, which: Any) -> Thresholds:
         """Some of them."""
-        return Thresholds(
-            self.score[:, which], self.bound[which], self.by[which], self.cells[which]
-        )
+        score = np.ascontiguousarray(self.score[:, which])  # as kernels are compiled for
+        return Thresholds(score, self.bound[which], self.by[which], self.cells[which])
 
     def joined(self, others: Thresholds) -> Thresholds:
         """These and others."""

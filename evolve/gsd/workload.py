@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy.typing as npt
 
 from evolve.gsd.columns import Column
 from evolve.gsd.config import GSDConfig
-from evolve.gsd.design import Design
+from evolve.gsd.design import WIDE, Design
 from evolve.gsd.marginals import Marginal, every
 from evolve.gsd.queries import Function, Queries
 from evolve.gsd.schema import Schema
 from evolve.gsd.thresholds import Family
 from zoo.errors import InputError
+from zoo.jit import address
 from zoo.objectives.load import named
 from zoo.problem import is_compiled
 
@@ -90,7 +92,7 @@ def _read_workload(path: str, schema: Schema) -> list[tuple[int, ...]]:
     except ValueError as error:
         raise InputError(f"{path} is no JSON: {error}") from None
     good = isinstance(content, list) and content
-    if not good or not all(isinstance(names, list) and names for names in content):
+    if not good or not all(_is_list_of_names(names) for names in content):
         raise InputError(f'{path} must be a list of lists of columns, such as [["age", "sex"]]')
     sets = []
     for names in content:
@@ -100,10 +102,17 @@ def _read_workload(path: str, schema: Schema) -> list[tuple[int, ...]]:
             raise InputError(f"{path}: {error}") from None
         if len(set(columns)) < len(columns):
             raise InputError(f"{path}: {names!r} has a column twice")
+        least = math.prod(min(schema.columns[j].size, 2) for j in columns)
+        if least > WIDE:
+            raise InputError(f"{path}: {len(columns)} columns are too many for one marginal")
         if columns in sets:
             raise InputError(f"{path}: {names!r} is there twice")
         sets.append(columns)
     return sets
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
 
 
 def _tree(columns: Sequence[int], schema: Schema, config: GSDConfig) -> list[Marginal]:
@@ -147,7 +156,11 @@ def _checked(found: Any, what: str) -> tuple[Function, ...]:
     functions = []
     for one in found:
         pair = isinstance(one, list | tuple) and len(one) == 2
-        if not pair or not is_compiled(one[0]) or not isinstance(one[1], int) or one[1] < 1:
+        if not pair or not is_compiled(one[0]) or type(one[1]) is not int or one[1] < 1:
             raise InputError(f"{wanted}; got {one!r:.80}")
+        try:
+            address(one[0])  # compiles it: better now than when budget has been spent
+        except TypeError as error:
+            raise InputError(f"{what}: {error}") from None
         functions.append(Function(*one))
     return tuple(functions)

@@ -22,6 +22,7 @@ class Placement:
         None,
         "Work in this many processes, by Ray; auto: as many as the machine and the objective "
         "suggest, none if it is cheap.",
+        numeric=True,
     )
     ray_address: str | None = option(
         None,
