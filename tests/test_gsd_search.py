@@ -280,7 +280,7 @@ def test_edits_are_accepted_if_they_lower_the_loss_where_they_come(sparse):
     offered = random_edits(rng, 300, 30)
     offered = np.concatenate([offered, offered])  # the second time for the most part in vain
     twin = table_of(4, n=30, sparse=sparse)
-    kept = table.accept(offered)
+    kept, _ = table.accept(offered)
     losses = [twin.loss()]
     place = 0
     for edit in offered:

@@ -113,12 +113,12 @@ class Table:
         self._make_room(len(edits))
         kernels.redo(self.genome, self.layout, edits)
 
-    def accept(self, edits: Edits) -> Edits:
-        """Make those edits that lower the loss; returns them."""
+    def accept(self, edits: Edits) -> tuple[Edits, float]:
+        """Make those edits that lower the loss; returns them, and by what they change it."""
         self._make_room(len(edits))
         kept = np.empty(len(edits), np.int64)
-        count = kernels.still_good(self.genome, self.layout, edits, kept)
-        return edits[kept[:count]]
+        count, change = kernels.still_good(self.genome, self.layout, edits, kept)
+        return edits[kept[:count]], 2.0 * change / len(self.codes) ** 2
 
     def loss(self) -> float:
         """L = sum_k w_k || S_k / N' - a_k ||^2."""
@@ -126,21 +126,22 @@ class Table:
 
     def errors(self) -> Array:
         """Distance (sets,) in total variation of the counts from their targets."""
-        return 0.5 * self._sums(1) / len(self.codes)
+        errors: Array = 0.5 * self._sums(1) / len(self.codes)
+        return errors
 
     def squares(self) -> Array:
         """Squared distance (sets,) of the counts from their targets, in shares of the rows."""
-        return self._sums(2) / len(self.codes) ** 2
+        squares: Array = self._sums(2) / len(self.codes) ** 2
+        return squares
 
-    def _sums(self, power: int) -> Array:
+    def _sums(self, power: int) -> Any:
         """Sum over the cells of each set of |r|^power, in a way that no order of slots shows."""
         if self.sparse:
             sums = np.zeros((len(self.weights), 4), np.int64)
             kernels.sum_by_set(self.genome.keys, self.genome.residual, self._offset, sums)
             if power == 1:
                 return sums[:, 0] * _UNIT
-            total = sums[:, 1] + 2.0 * _UNIT * sums[:, 2] + _UNIT**2 * sums[:, 3]
-            return np.asarray(total, np.float64)
+            return sums[:, 1] + 2.0 * _UNIT * sums[:, 2] + _UNIT**2 * sums[:, 3]
         values = np.abs(self.genome.residual) ** power
         return np.add.reduceat(values, self._offset[:-1]) if len(values) else np.zeros(0)
 

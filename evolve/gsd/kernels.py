@@ -381,14 +381,25 @@ def redo(genome, layout, edits):
 
 @kernel
 def still_good(genome, layout, edits, kept):
-    """Make those edits that lower the loss here; returns how many, their numbers in ``kept``."""
+    """Make those edits that lower the loss here.
+
+    Returns
+    -------
+    count : int
+        How many; their numbers are in ``kept``.
+    change : float
+        Of the loss, in units of 2 / N'^2.
+    """
     genome, layout = borrowed(genome), borrowed(layout)  # else every call counts references
-    count = 0
+    count, total = 0, 0.0
     for k in range(len(edits)):
         row, column, new = edits[k, 0], edits[k, 1], np.int16(edits[k, 3])
         old = genome.codes[row, column]
-        if new != old and _delta(genome, layout, row, column, old, new) < 0.0:
-            _apply(genome, layout, row, column, new)
-            kept[count] = k
-            count += 1
-    return count
+        if new != old:
+            change = _delta(genome, layout, row, column, old, new)
+            if change < 0.0:
+                _apply(genome, layout, row, column, new)
+                kept[count] = k
+                count += 1
+                total += change
+    return count, total

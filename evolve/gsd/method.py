@@ -118,14 +118,20 @@ class GSD:
         current = self._round
         assert current is not None
         current.begun = True
-        self._accepted = np.concatenate([current.table.accept(r.edits) for r in reports])
+        accepted = [current.table.accept(report.edits) for report in reports]
+        self._accepted = np.concatenate([edits for edits, _ in accepted])
         tried = sum(report.tried for report in reports)
         self._generation += 1
         self._tried += tried
         current.since += tried
-        squares = current.table.squares()
-        self._loss = float(squares @ current.table.weights)
-        finished = self._finished(current, squares)
+        at_noise = False
+        if current.targets.sparse:  # to go through all of its cells would take longer
+            self._loss += sum(change for _, change in accepted)
+        else:
+            squares, noise = current.table.squares(), current.targets.noise
+            self._loss = float(squares @ current.table.weights)
+            at_noise = bool(noise.all() and np.mean(squares / noise) <= 1.0)
+        finished = self._finished(current, at_noise)
         if self._reason or finished == "candidates":
             self._ended = self._reason or finished
         elif finished and not self._next():
@@ -133,13 +139,12 @@ class GSD:
         if self._ended or self._generation >= self._recorded + max(1, self._recorded // _ROWS):
             self._record()
 
-    def _finished(self, current: _Round, squares: npt.NDArray[np.float64]) -> str:
+    def _finished(self, current: _Round, at_noise: bool) -> str:
         """Name what ends the round; nothing if it goes on."""
         limit = self.config.candidates
         if limit is not None and self._tried >= limit:
             return "candidates"
-        noise = current.targets.noise
-        if noise.all() and np.mean(squares / noise) <= 1.0:
+        if at_noise:
             return "noise"
         if current.mark == math.inf:
             current.mark, current.since = self._loss, 0
@@ -159,6 +164,7 @@ class GSD:
             self._rounds = rounds(self.curator, self.config, self.design)
             targets = next(self._rounds)
             self._round = _Round(0, targets, table_of(self._initial(), targets))
+            self._loss = self._round.table.loss()
             return True
         assert self._round is not None
         codes = self._round.table.codes
@@ -168,6 +174,7 @@ class GSD:
             return False
         self._round = _Round(self._round.number + 1, targets, table_of(codes, targets))
         self._accepted = self._accepted[:0]
+        self._loss = self._round.table.loss()
         return True
 
     @property
