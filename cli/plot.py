@@ -61,7 +61,8 @@ def draw(
     if particles is not None and result is not None:
         _landscape(figure, panels[1], config, particles, result)
     if result is not None:
-        name = f"{result['objective']}, dimension {result['dim']}, {result['method']}"
+        what = f"{result['objective']}, dimension {result['dim']}" if "dim" in result else "table"
+        name = f"{what}, {result['method']}"
     figure.suptitle(name)
     figure.tight_layout()
     try:
@@ -86,9 +87,10 @@ def _column(rows: list[dict[str, Any]], name: str) -> Array:
 
 
 def _convergence(axes: Any, rows: list[dict[str, Any]], minimum: float | None) -> None:
-    evaluations = _column(rows, "evaluations")
+    unit = "evaluations" if "evaluations" in rows[-1] else "candidates"
+    evaluations = _column(rows, unit)
     curves = {name: _column(rows, name) for name in ("best", "median", "worst") if name in rows[-1]}
-    what = "best value"
+    what = "best value" if unit == "evaluations" else "loss"
     if minimum is not None:
         curves = {name: values - minimum for name, values in curves.items()}
         what = "distance of the best value from the minimum"
@@ -111,7 +113,7 @@ def _convergence(axes: Any, rows: list[dict[str, Any]], minimum: float | None) -
     axes.plot(
         evaluations, curves["best"], color=_BLUE, label="best run" if "worst" in curves else None
     )
-    axes.set_xlabel("evaluations")
+    axes.set_xlabel(unit)
     axes.set_ylabel(what)
     axes.grid(alpha=0.3)
     if "worst" in curves:

@@ -70,8 +70,12 @@ def resume_run(
         with stdout_for_results(), ray_unheard(placement.distributed):
             study = methods.get(stored["method"]).study_module()
             snapshot = taken_up(folder)
-            prepared = study.reopen(stored, folder, objective)
-            for warning in prepared.warnings:
+            try:
+                prepared = study.reopen(stored, folder, objective)
+            except BaseException:
+                folder.unlock()
+                raise
+            for warning in () if quiet else prepared.warnings:
                 say(f"warning: {warning}")
             result = executed(
                 lambda listeners, cancelled: launch(

@@ -34,7 +34,7 @@ def show(run: str, plot: str | None, json: bool) -> None:
     if plot is not None:
         from cli.plot import draw
 
-        draw(plot, stored["problem"].get("name") or "", config, rows, result, minimum)
+        draw(plot, stored["problem"].get("name") or stored["method"], config, rows, result, minimum)
     if json:
         print_json(
             {

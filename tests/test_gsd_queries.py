@@ -13,6 +13,7 @@ from scipy import stats
 
 from evolve.gsd.columns import category, integer, real
 from evolve.gsd.config import GSDConfig
+from evolve.gsd.genome import Table
 from evolve.gsd.marginals import Marginal, every, plain, views_of
 from evolve.gsd.queries import Function, Queries
 from evolve.gsd.schema import Schema
@@ -418,3 +419,19 @@ def test_files_of_functions_that_are_refused(name, reason, tmp_path):
         asked(queries="functions", functions=f"{path}{name}")
     with pytest.raises(InputError, match="does not exist"):
         asked(queries="functions", functions=f"{tmp_path}/none.py{name or ':x'}")
+
+
+@njit
+def particular(x):
+    if x[0] == 1.0:
+        raise ValueError("no way")
+    return 1.0 / (x[0] - 2.0) + 2.0  # a division by zero at 2
+
+
+def test_a_function_that_fails_counts_the_row_nowhere():
+    values = np.arange(4.0)[None]
+    queries = Queries((4,), functions=(Function(particular, 4),), values=values)
+    codes = np.array([[0], [1], [2], [3], [3]])
+    np.testing.assert_array_equal(queries.counts(codes), [0, 1, 0, 2])
+    table = Table(codes, queries, [1.0], np.arange(4), np.zeros(4))
+    np.testing.assert_array_equal(table.genome.residual, [0, 1, 0, 2])

@@ -272,8 +272,7 @@ def noisy(path, **values):
     ledger = Ledger.open(
         str(path / "l"), config.epsilon, config.delta, config.neighbours, "people", private=False
     )
-    rng = np.random.default_rng(5)
-    curator = Curator(lambda: people(5000), ledger.rho, config.neighbours, ledger, "run", None, rng)
+    curator = Curator(lambda: people(5000), ledger.rho, config.neighbours, ledger, "run", None, 5)
     return GSD(curator, config, design_of(config, SCHEMA), 7)
 
 

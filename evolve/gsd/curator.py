@@ -89,8 +89,8 @@ class Curator:
         Name of the run on the ledger.
     folder : Path, optional
         Where releases are kept.
-    noise : numpy.random.Generator, optional
-        For tests: noise of a known seed.
+    noise : int, optional
+        For tests: noise of this seed, the same in a run that is resumed.
     """
 
     table: Callable[[], Any]
@@ -99,7 +99,7 @@ class Curator:
     ledger: Ledger | None = None
     run: str = ""
     folder: Path | None = None
-    noise: Seed = None
+    noise: int | None = None
     releases: list[Release] = field(default_factory=list)
     _taken: int = 0
     _codes: Any = None
@@ -124,6 +124,11 @@ class Curator:
         if self.ledger is None:
             return self.budget
         return max(0.0, min(self.budget - self.spent, self.ledger.remaining))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left but what rounding has left."""
+        return self.ledger is not None and self.left <= _LEAST * self.budget
 
     def released(self, name: str) -> Release | None:
         """The next release, of that name, if there is one already."""
@@ -157,7 +162,7 @@ class Curator:
             sigma = sigma_for(rho, one)
             cost = gaussian_rho(sigma, one)
             counts = measure(
-                self.ledger, name, counts, sigma, sets, insecure_seed=self.noise, run=self.run
+                self.ledger, name, counts, sigma, sets, insecure_seed=self._seed(0), run=self.run
             )
         none = np.empty(0, np.int64)
         public = self.ledger is None or self.neighbours == "replace-one"
@@ -217,7 +222,7 @@ class Curator:
             one,
             epsilon,
             many,
-            insecure_seed=self.noise,
+            insecure_seed=self._seed(1),
             run=self.run,
         )
         self._choice = selection_rho(epsilon, many)
@@ -232,6 +237,11 @@ class Curator:
             f"the budget is spent: nothing is left for {name}, of the rho {self.budget:.6g} that "
             f"this run may spend{why}"
         )
+
+    def _seed(self, use: int) -> Seed:
+        if self.noise is None:
+            return None
+        return np.random.default_rng([self.noise, len(self.releases), use])
 
     def _people(self) -> Any:
         if self._codes is None:
@@ -289,7 +299,7 @@ def read_releases(folder: Path, bare: Queries, run: str) -> list[Release]:
         If one is damaged.
     """
     releases = []
-    count = len(list(folder.glob(file_name(0).replace("000", "*"))))
+    count = len(list(folder.glob("measurement*.npz")))
     for number in range(count):
         path = folder / file_name(number)
         try:

@@ -19,6 +19,8 @@ Ints = npt.NDArray[np.int64]
 
 #: Bins of a column in an estimated pair, at most.
 _FINE = 128
+#: Ranges in which a column of many numbers is measured besides.
+_RANGES = 32
 #: Cells of a marginal of three columns or more, at most, if it is measured with noise.
 WIDE = 1 << 14
 
@@ -76,6 +78,17 @@ class Design:
             of_set = math.prod(min(self.sizes[j], _FINE if pair else 1 << 62) for j in columns)
             cells += min(of_set, WIDE) if noisy and not pair else of_set
         return cells
+
+    def wide(self, column: int) -> bool:
+        """Whether a column of numbers has so many values that ranges of them are measured too."""
+        values = self.sizes[column] - self.apart[column]
+        return bool(self.ordered[column]) and values >= 2 * _RANGES
+
+    def ranges(self, column: int) -> Marginal:
+        """Marginal of a column of numbers in ranges of about equally many values."""
+        values = self.sizes[column] - self.apart[column]
+        # A null, whose code is the number of values, comes out as a range of its own.
+        return Marginal((column,), (np.arange(self.sizes[column]) * _RANGES // values,))
 
     def fitted_bins(self, columns: Sequence[int]) -> list[Ints]:
         """Bins of the codes of columns in the marginal that is fitted: fine ones for a pair."""

@@ -60,6 +60,36 @@ def smoothed(counts: Array, sigma: float) -> Array:
     return means
 
 
+def by_levels(leaves: Array, ranges: Array, of: Ints, sigma: float, people: float) -> Array:
+    """Probabilities (n,) of values in order, from noisy counts of them and of ranges of them.
+
+    The ranges come first, each count improved by the sum of its values'; then the values within
+    each, in proportion to their smoothed counts.
+
+    Parameters
+    ----------
+    leaves : (n,)
+        Counts of the values, with noise.
+    ranges : (m,)
+        Counts of the ranges, with noise of the same sigma.
+    of : (n,)
+        Range of each value.
+    sigma : float
+    people : float
+        Number of rows.
+    """
+    sizes = np.bincount(of).astype(np.float64)
+    masses = (sizes * ranges + merged(leaves, of)) / (sizes + 1.0)  # by inverse variance
+    masses = np.maximum(smoothed(masses, sigma), 0.0)
+    p = np.zeros(len(leaves))
+    for number, mass in enumerate(masses):
+        within = smoothed(leaves[of == number], sigma)
+        if mass > 0.0:
+            within += (mass - within.sum()) / len(within)
+            p[of == number] = mass * on_simplex(within / mass)
+    return p / people
+
+
 def total(counts: Sequence[Array], sigmas: Sequence[float]) -> float:
     """Number of rows behind noisy marginals: the inverse-variance mean of their sums."""
     weights = np.array([1.0 / (len(c) * s * s) for c, s in zip(counts, sigmas, strict=True)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from evolve.gsd import kernels
 from evolve.gsd.queries import Queries
+from zoo.errors import Interrupted
+from zoo.problem import never
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -17,6 +19,8 @@ Edits = npt.NDArray[np.int32]
 
 #: Targets are multiples of this many rows, so that residuals are exact.
 _UNIT = 2.0**-20
+#: Candidates between two questions whether to go on; even.
+_PIECE = 1 << 15
 #: A hash table is made anew when more than this of it may come into use, and then has at most this
 #: in use.
 _FULL, _FRESH = 0.9, 0.6
@@ -91,16 +95,37 @@ class Table:
         return sum(array.nbytes for array in arrays)
 
     def search(
-        self, seed: int, stream: int, step: int, first: int, rows: int, candidates: int, most: int
+        self,
+        seed: int,
+        stream: int,
+        step: int,
+        first: int,
+        rows: int,
+        candidates: int,
+        most: int,
+        cancelled: Callable[[], bool] = never,
     ) -> tuple[Edits, int]:
         """Try random edits of some rows; returns those made, and how many were tried.
 
         See :func:`evolve.gsd.kernels.search`.
+
+        Raises
+        ------
+        Interrupted
+            If ``cancelled``, which is asked now and then; edits have been made by then.
         """
         self._make_room(most)
         edits = np.empty((most, 4), np.int32)
         key = (np.uint64(seed), np.uint64(stream), np.uint64(step))
-        made, tried = kernels.search(self.genome, self.layout, *key, first, rows, candidates, edits)
+        made = tried = 0
+        while tried < candidates and made < most:
+            if cancelled():
+                raise Interrupted
+            count = min(_PIECE, candidates - tried)
+            one, other = kernels.search(
+                self.genome, self.layout, *key, first, rows, tried, count, edits[made:]
+            )
+            made, tried = made + one, tried + other
         return edits[:made].copy(), tried
 
     def undo(self, edits: Edits) -> None:

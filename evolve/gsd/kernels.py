@@ -318,7 +318,7 @@ def sum_by_set(keys, residual, offset, sums):
 
 
 @kernel
-def search(genome, layout, seed, stream, step, first, rows, candidates, edits):
+def search(genome, layout, seed, stream, step, first, rows, start, candidates, edits):
     """Try random edits in turn, and make those that lower the loss.
 
     Half of them are mutations (a cell takes a random value of its domain), half crossovers (it
@@ -330,8 +330,8 @@ def search(genome, layout, seed, stream, step, first, rows, candidates, edits):
         Of the random numbers.
     first, rows : int
         Rows that are edited: first .. first + rows - 1. Values come from all.
-    candidates : int
-        Even.
+    start, candidates : int
+        Number of the first candidate in its stream, and how many; even.
     edits : (most, 4) int32
         Receives row, column, old and new value of each edit made.
 
@@ -342,7 +342,7 @@ def search(genome, layout, seed, stream, step, first, rows, candidates, edits):
     genome, layout = borrowed(genome), borrowed(layout)  # else every call counts references
     n, codes = np.uint64(genome.codes.shape[0]), genome.codes
     made = 0
-    for pair in range(candidates // 2):
+    for pair in range(start // 2, (start + candidates) // 2):
         words = philox(np.uint64(pair), np.uint64(step), np.uint64(0), EDITS, seed, stream)
         for half in range(2):
             a, b = (words[0], words[1]) if half == 0 else (words[2], words[3])
@@ -359,7 +359,7 @@ def search(genome, layout, seed, stream, step, first, rows, candidates, edits):
                 edits[made, 2], edits[made, 3] = old, new
                 made += 1
                 if made == len(edits):
-                    return made, 2 * pair + half + 1
+                    return made, 2 * pair + half + 1 - start
     return made, candidates
 
 

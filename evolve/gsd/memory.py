@@ -28,13 +28,13 @@ def stated_memory(config: GSDConfig, design: Design, people: int) -> str:
     rows = 0 if config.rows == "same" else int(config.rows)
     if rows == 0 and not noisy:
         rows = people
-    each = 4 * 8 * cells + (0 if thresholds is None else thresholds.score.nbytes)
+    whole, each = 0, 4 * 8 * cells + (0 if thresholds is None else thresholds.score.nbytes)
+    each += 8 * (d + 8) * len(thresholds or ()) + (1 << 17)  # the layout
     if cells > MANY and not noisy:  # only cells with rows, here or there, are kept
         moves = config.edits * config.shards * math.ceil(sets * config.marginals / d)
         each = min(each, int(16 * 2 / 0.6) * ((people + rows) * sets + moves))
-    most = copies * (each + rows * row)
-    if cells > MANY and not noisy:  # the driver's, while it makes the targets
-        most += 3 * 8 * cells
+        whole = 4 * 8 * cells  # all are counted, once
+    most = whole + copies * (each + rows * row)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if most > there:
         raise InputError(
@@ -42,4 +42,4 @@ def stated_memory(config: GSDConfig, design: Design, people: int) -> str:
             f"has {there / 1e9:.3g}: fewer shards, rows or marginals take less"
         )
     more = "" if rows else f", and {copies * row / 1e3:.3g} kB a row"
-    return f"memory: up to {max(1.0, most / 1e6):,.0f} MB{more}, in {copies} copies"
+    return f"memory: up to {math.ceil(most / 1e6):,} MB{more}, in {copies} copies"

@@ -96,7 +96,7 @@ class GSD:
         self, index: int, threads: int = 1, cancelled: Callable[[], bool] = never
     ) -> GSDShard:
         """Build a shard; see :class:`zoo.runtime.protocol.Method`."""
-        return GSDShard(index, self.config, self._bare, self.seed)
+        return GSDShard(index, self.config, self._bare, self.seed, cancelled)
 
     def message(self, steps: int) -> Message:
         """Begin a round, or pass on the edits accepted last."""
@@ -268,6 +268,8 @@ class GSD:
         self._round, self._rounds, self._rows = None, None, []
         if book["round"] < 0:
             return
+        if len(self.curator.releases) < book["releases"]:
+            raise RunError("measurements of this run are missing from its folder")
         self.curator.rewind()
         self._rounds = rounds(self.curator, self.config, self.design)
         targets = next(self._rounds)

@@ -16,7 +16,7 @@ import numpy as np
 from evolve.gsd.config import GSDConfig
 from evolve.gsd.curator import Curator, Release
 from evolve.gsd.design import Design
-from evolve.gsd.estimate import on_simplex, smoothed, total
+from evolve.gsd.estimate import by_levels, on_simplex, smoothed, total
 from evolve.gsd.marginals import plain
 from evolve.gsd.noise import stacked
 from evolve.gsd.queries import Queries
@@ -59,29 +59,39 @@ def rounds(curator: Curator, config: GSDConfig, design: Design) -> Rounds:
     releases: list[Release] = []
     codes = yield targets_of(design, [], config, last=False)
     for number in range(count):
-        release = curator.released(config.queries) or _chosen(
-            curator, config, design, queries, releases, codes, count - number
-        )
-        releases.append(release)
+        found = curator.released(config.queries)
+        if found is None and curator.exhausted:
+            return  # what was paid for this round is lost: a crash came between
+        left = count - number
+        found = found or _chosen(curator, config, design, queries, releases, codes, left)
+        releases.append(found)
         codes = yield targets_of(design, releases, config, last=number == count - 1)
 
 
 def _single_columns(curator: Curator, config: GSDConfig, design: Design) -> None:
     """Measure the single columns, and estimate them and the number of rows."""
-    d = len(design.sizes)
-    queries = Queries(design.sizes, tuple(plain([j], design.sizes) for j in range(d)))
+    single = [plain([j], design.sizes) for j in range(len(design.sizes))]
+    ranges = {j: design.ranges(j) for j in range(len(single)) if design.wide(j)}
+    queries = Queries(design.sizes, (*single, *ranges.values()))
     rho = curator.left * (config.one_way_share if design.count else 1.0)
     ones = curator.released(_SINGLE) or curator.measure(_SINGLE, queries, rho)
     counts = np.split(ones.counts.astype(np.float64), queries.offset[1:-1])
     if ones.rows is not None:
         design.people = float(ones.rows)
     else:
-        design.people = max(1.0, total(counts, [ones.sigma] * d))
-    for j, c in enumerate(counts):
-        if design.ordered[j] and ones.sigma > 0.0:
+        design.people = max(1.0, total(counts, [ones.sigma] * len(counts)))
+    shares = [c / design.people for c in counts[: len(single)]]
+    if ones.sigma > 0.0:
+        for j, c in enumerate(counts[: len(single)]):
             values = len(c) - design.apart[j]
-            c[:values] = smoothed(c[:values], ones.sigma)
-    design.margins = [on_simplex(c / design.people) for c in counts]
+            if j in ranges:
+                wider = counts[len(single) + list(ranges).index(j)]
+                of = ranges[j].bins[0][:values]
+                within = by_levels(c[:values], wider[: of[-1] + 1], of, ones.sigma, design.people)
+                shares[j][:values] = within
+            elif design.ordered[j]:
+                shares[j][:values] = smoothed(c[:values], ones.sigma) / design.people
+    design.margins = [on_simplex(share) for share in shares]
     design.ones = ones
 
 

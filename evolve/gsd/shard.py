@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from evolve.gsd.config import GSDConfig
 from evolve.gsd.genome import Edits, Table
 from evolve.gsd.queries import Queries
 from evolve.gsd.targets import Targets
+from zoo.problem import never
 from zoo.runtime.protocol import Exchange, State
 
 
@@ -86,10 +88,20 @@ class GSDShard:
     config : GSDConfig
     bare : Queries
     seed : int
+    cancelled : callable
+        True gives up a step.
     """
 
-    def __init__(self, index: int, config: GSDConfig, bare: Queries, seed: int) -> None:
+    def __init__(
+        self,
+        index: int,
+        config: GSDConfig,
+        bare: Queries,
+        seed: int,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
         self.index, self.config, self.bare, self.seed = index, config, bare, seed
+        self.cancelled = cancelled
         self._targets: State = {}
         self._table: Table | None = None
         self._tentative: Edits = np.empty((0, 4), np.int32)
@@ -117,6 +129,7 @@ class GSDShard:
                 count,
                 message.candidates,
                 self.config.edits,
+                self.cancelled,
             )
         return Report(self._tentative, tried)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from evolve.gsd.cells import check_output
 from evolve.gsd.config import GSDConfig, TableConfig
-from evolve.gsd.curator import Curator, Release, file_name, read_releases
+from evolve.gsd.curator import Curator, Release, read_releases
 from evolve.gsd.design import Design
 from evolve.gsd.example import example_codes, example_schema
 from evolve.gsd.infer import infer_schema
@@ -58,6 +58,10 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     """
     tables = taken(TableConfig, values)
     config = build(GSDConfig, values)
+    where, colon, what = (config.functions or "").rpartition(":")
+    if where.endswith(".py") or os.sep in where:
+        config = replace(config, functions=f"{_absolute(where)}{colon}{what}")
+    config = replace(config, workload=_absolute(config.workload))
     schema = _schema(tables)
     check_output(tables.out)
     if Path(tables.out).exists():
@@ -117,10 +121,9 @@ def describe(name: str, given: Given, from_python: bool = False) -> dict[str, An
 
 def check_new(folder: Path) -> None:
     """Refuse a folder that has a run in it, or measurements of one."""
-    if (folder / CONFIG).exists() or list(folder.glob(file_name(0).replace("000", "*"))):
-        raise InputError(
-            f"{folder} holds a run already, or measurements of one: choose another name with folder"
-        )
+    RunFolder(folder).check_free()
+    if (folder.exists() and not folder.is_dir()) or any(folder.glob("measurement*.npz")):
+        raise InputError(f"{folder} is there already: choose another run folder with folder")
 
 
 def stored_given(
@@ -142,6 +145,11 @@ def stored_given(
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
     design = design_of(config, schema, functions)
+    ledger = tables.ledger
+    if config.epsilon < math.inf and ledger is None:
+        raise RunError(f"{folder.path / CONFIG} is damaged: it has no ledger")
+    if config.epsilon < math.inf and not Path(str(ledger)).exists():
+        raise InputError(f"{ledger} is not there: it says what this run has spent")
     try:
         return Given(
             tables=tables,
@@ -159,10 +167,11 @@ def stored_given(
 
 def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     """Title, and rows of a label and a text, that tell of a result."""
-    spent = f"rho {result['rho_spent']:.6g} of {result['rho']:.6g}"
-    budget = f"epsilon {result['epsilon']:g}, delta {result['delta']:g}, {result['neighbours']}"
-    if result["epsilon"] == math.inf:
+    if result["epsilon"] in (math.inf, None):  # JSON has no infinity
         spent, budget = "no noise", "epsilon inf"
+    else:
+        spent = f"rho {result['rho_spent']:.6g} of {result['rho']:.6g}"
+        budget = f"epsilon {result['epsilon']:g}, delta {result['delta']:g}, {result['neighbours']}"
     rows = [("budget", f"{budget}; spent {spent}")]
     if not result["private"]:
         rows.append(("NOT PRIVATE", "; ".join(result["not_private"])))
@@ -211,9 +220,6 @@ def assembled(
             private=tables.insecure_noise_seed is None,
         )
         budget = config.share * ledger.rho
-    noise = None
-    if tables.insecure_noise_seed is not None:
-        noise = np.random.default_rng(tables.insecure_noise_seed)
     curator = Curator(
         table,
         budget,
@@ -221,11 +227,17 @@ def assembled(
         ledger,
         given.run,
         given.folder,
-        noise,
+        tables.insecure_noise_seed,
         releases,
     )
     if ledger is not None and any(release.sigma == 0.0 for release in releases):
         raise RunError(f"{given.folder} has measurements without noise: they are of another run")
+    paid = math.fsum(release.cost for release in releases)
+    if ledger is not None and curator.spent < paid * (1 - 1e-12):
+        raise RunError(
+            f"{tables.ledger} has less charges of this run, rho {curator.spent:.6g}, than its "
+            f"measurements cost, {paid:.6g}: it is not the ledger that paid for them"
+        )
     if ledger is not None and curator.spent == 0.0 and budget > ledger.remaining * (1 + 1e-12):
         share = ledger.remaining / ledger.rho
         use = f"share={share:.6g} would use it" if share > 1e-9 else "nothing may be measured"

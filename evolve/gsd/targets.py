@@ -99,6 +99,9 @@ def _estimated(design: Design, release: Release, config: GSDConfig) -> list[_Par
     counts = np.split(release.counts / design.people, release.queries.offset[1:-1])
     parts = []
     for marginal, noisy in zip(release.queries.marginals, counts, strict=True):
+        if sigma == 0.0:  # an estimate would have crumbs where there is nothing
+            parts.append(_Part(Queries(design.sizes, (marginal,)), noisy, 1.0, np.zeros(1)))
+            continue
         pair = len(marginal.columns) == 2
         fine = design.fitted_bins(marginal.columns) if pair else list(marginal.bins)
         margins = [

@@ -111,6 +111,14 @@ class RunFolder:
         self._fresh = False
         self._lock: IO[str] | None = None
 
+    def check_free(self) -> None:
+        """Refuse a folder that holds a run already, with a RunError."""
+        if (self.path / CONFIG).exists():
+            raise RunError(
+                f"{self.path} already holds a run: 'zoo resume {self.path}' continues it, "
+                "'zoo show' shows it; choose another folder for a new one"
+            )
+
     def create(self, config: Mapping[str, Any]) -> None:
         """Start a run here.
 
@@ -119,11 +127,7 @@ class RunFolder:
         RunError
             If the folder holds a run already, or cannot be written.
         """
-        if (self.path / CONFIG).exists():
-            raise RunError(
-                f"{self.path} already holds a run: 'zoo resume {self.path}' continues it, "
-                "'zoo show' shows it; choose another folder for a new one"
-            )
+        self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
