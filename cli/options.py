@@ -17,7 +17,9 @@ from zoo.config import Option, option, options_of
 class Output:
     """How a run is started and reported; nothing here changes its result but the seed."""
 
-    seed: int = option(0, "Seed: the result is a function of it and of the options.", least=0)
+    seed: int = option(
+        0, "Seed of all random numbers, but for noise that protects people.", least=0
+    )
     threads: int | None = option(None, "Threads; by default all, where they can help.", least=1)
     out: str | None = option(
         None, "Run folder to write: history, snapshots, result (for zoo resume and zoo show)."

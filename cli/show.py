@@ -89,7 +89,7 @@ def _parameters(stored: dict[str, Any]) -> list[str]:
         ("method", f"{stored['method']}, seed {stored['seed']}"),
         ("options", f"{changed}; the others have their defaults" if changed else "all defaults"),
     ]
-    return [f"  {line}" for line in columns(rows)]
+    return [f"  {line}" for line in columns([row for row in rows if row[1]])]
 
 
 def _crew(events: list[dict[str, Any]]) -> list[str]:

@@ -225,7 +225,15 @@ def test_for_people(here, capsys):
     title, *rows = out.splitlines()
     assert title == "people.csv: gsd, seed 0"
     said = dict(re.fullmatch(r"  (\w+(?: \w+)?) {2,}(.*)", row).groups() for row in rows)
-    assert said.keys() == {"budget", "single columns", "marginals", "work", "table", "ended"}
+    assert said.keys() == {
+        "budget",
+        "single columns",
+        "marginals",
+        "work",
+        "table",
+        "release",
+        "ended",
+    }
     assert said["budget"] == f"epsilon 1, delta 1e-09, add-remove; spent rho {RHO:.6g} of {RHO:.6g}"
     assert "noise" in said["marginals"]
     assert said["table"] == f"300 rows in {here / 'made.csv'}"
@@ -954,7 +962,7 @@ def test_values_outside_are_clipped_if_asked_for(bad, monkeypatch, capsys, tmp_p
 
 def test_from_another_folder(here, monkeypatch, capsys):
     (here / "workload.json").write_text('[["age", "size"], ["score"]]')
-    given = {"w": ["--workload", "workload.json"], "f": KINDS["functions"]}
+    given = {"w": ["--workload", "workload.json"], "f": [*KINDS["functions"], "--batch", "2"]}
     for name, options in given.items():
         interrupted(
             capsys, monkeypatch, 1, *DATA, *FEW, *options, "--ledger", name, "--out", f"{name}.csv"
@@ -1006,7 +1014,8 @@ def test_damaged_runs(here, monkeypatch, capsys):
         path = here / "cut.run" / f"measurement00{number}.npz"
         content = path.read_bytes()
         middle = len(content) // 2
-        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        turned = bytes(byte ^ 255 for byte in content[middle : middle + 99])
+        flipped = content[:middle] + turned + content[middle + 99 :]
         for damaged in (content[:200], b"", b"hello", flipped):
             path.write_bytes(damaged)
             assert f"{path.name} is damaged" in refused(capsys, "resume", "cut.run")
@@ -1019,7 +1028,7 @@ def test_damaged_runs(here, monkeypatch, capsys):
 
 
 def test_a_lost_measurement_of_a_round_costs_nothing_to_find_out(here, monkeypatch, capsys):
-    interrupted(capsys, monkeypatch, 40, *DATA, *FEW, *MORE, "--out", "cut.csv")
+    interrupted(capsys, monkeypatch, 70, *DATA, *FEW, *MORE, "--out", "cut.csv")
     folder = here / "cut.run"
     last = sorted(folder.glob("measurement*"))[-1]
     assert last.name > "measurement001.npz"

@@ -69,19 +69,32 @@ def read_cells(path: str, names: Sequence[str] | None = None) -> dict[str, Cells
     return cells
 
 
+def names_in(path: str) -> list[str]:
+    """Names of the columns of a file that can be read."""
+    if is_parquet(path):
+        from evolve.gsd.parquet import library
+
+        return list(library().parquet.read_schema(path).names)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), [])
+
+
 def check_output(path: str) -> None:
     """Refuse a file that :func:`writing` could not write, before anything is spent on it.
 
     Raises
     ------
     InputError
-        If its folder does not exist, it is a folder, or it is Parquet without pyarrow.
+        If it is neither CSV nor Parquet by its name, its folder does not exist, it is a folder, or
+        it is Parquet without pyarrow.
     """
     target = Path(path)
     if not target.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {target.parent}")
     if target.is_dir():
         raise InputError(f"cannot write {path}: it is a folder")
+    if not is_parquet(path) and target.suffix.lower() != ".csv":
+        raise InputError(f"cannot write {path}: the name must end with .csv or .parquet")
     if is_parquet(path):
         from evolve.gsd.parquet import library
 

@@ -15,6 +15,10 @@ _MOST_EPSILON = 1e6
 QUERIES = ("marginals", "ranges", "halfspaces", "prefixes", "functions")
 
 
+#: Parameters that only some queries have.
+_ONLY = {("ranges",): ("depth",), ("halfspaces", "prefixes"): ("count",)}
+
+
 @dataclass(frozen=True)
 class TableConfig:
     """What comes in, and where what comes out goes."""
@@ -165,6 +169,13 @@ class GSDConfig:
             raise InputError(f"delta must be > 0 and < 1, got {self.delta:g}")
         if self.batch is not None and self.batch % 2:
             raise InputError(f"batch must be even, got {self.batch}")
+        for kinds, names in _ONLY.items():
+            for name in names:
+                if self.queries not in kinds and getattr(self, name) != getattr(GSDConfig, name):
+                    raise InputError(f"{name} is for {' and '.join(kinds)}, not {self.queries}")
+        for name in ("rounds", "per_round", "choice_share"):
+            if not self.adaptive and getattr(self, name) != getattr(GSDConfig, name):
+                raise InputError(f"{name} goes with adaptive")
         named = {"target": self.target, "workload": self.workload}
         if all(named.values()):
             raise InputError("target and workload are two ways to choose marginals: give one")

@@ -33,9 +33,18 @@ def infer_schema(path: str) -> Schema:
     Raises
     ------
     InputError
-        If the file cannot be read, or a column cannot be one of a schema.
+        If the file cannot be read, a column cannot be one of a schema, or it seems to hold
+        identifiers or free text.
     """
     cells = read_cells(path)
+    for name, column in cells.items():
+        rows = len(column.index)
+        words = [t for t in column.distinct if t and not math.isfinite(number_of(t))]
+        if len(words) > max(_FEW, rows / 10):
+            raise InputError(
+                f"{path}, column {name!r}: {len(words):,} different texts in {rows:,} rows look "
+                "like names, identifiers or free text, which a schema from the data gives away"
+            )
     try:
         return Schema(tuple(_column(name, cells[name].distinct) for name in cells))
     except InputError as error:

@@ -186,7 +186,9 @@ class Ledger:
         try:  # a missing folder is not made: a mistyped path must not start a new budget
             file = os.open(self.path, flags, 0o666)
         except OSError as error:
-            raise InputError(f"cannot open ledger {self.path}: {error.strerror}") from error
+            raise InputError(
+                f"cannot open ledger {self.path}: {error.strerror} (--ledger FILE is another place)"
+            ) from error
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise InputError(f"cannot open ledger {self.path}: not a file")

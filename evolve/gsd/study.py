@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evolve.gsd.cells import check_output
+from evolve.gsd.cells import check_output, names_in
 from evolve.gsd.config import GSDConfig, TableConfig
 from evolve.gsd.curator import Curator, Release, read_releases
 from evolve.gsd.design import Design
@@ -33,6 +33,10 @@ from zoo.optimize import as_seed, numbers, words
 from zoo.runtime.folder import CONFIG, RunFolder
 from zoo.runtime.launch import Prepared
 
+#: Epsilon above which there is little privacy.
+_MUCH = 20.0
+#: Mean distance of noise from zero, in total variation, above which it outweighs the data.
+_OUTWEIGHED = 0.5
 #: Codes of a column, at most: they are held in 16 bits.
 _MOST_CODES = 2**15 - 1
 
@@ -65,7 +69,7 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     schema = _schema(tables)
     check_output(tables.out)
     if Path(tables.out).exists():
-        raise InputError(f"{tables.out} is there already: choose another name with out")
+        raise InputError(f"{tables.out} is there already: choose another name with --out")
     folder = Path(tables.folder or Path(tables.out).with_suffix(".run"))
     check_new(folder)
     design = design_of(config, schema)
@@ -83,6 +87,10 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     described = describe(name, given)
     note = stated_memory(config, design, len(codes))
     warnings = _warnings(given, len(codes))
+    if tables.data is not None:
+        left_out = [name for name in names_in(tables.data) if name not in schema.names]
+        if left_out:
+            warnings.append(f"left out, for the schema does not have them: {', '.join(left_out)}")
     made = assembled(given, lambda: codes, described, [])
     return replace(made, folder=str(folder), warnings=warnings, notes=[note])
 
@@ -176,8 +184,20 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     if not result["private"]:
         rows.append(("NOT PRIVATE", "; ".join(result["not_private"])))
     for name, error in result["error"].items():
-        text = f"{error['mean']:.4g} (at most {error['max']:.4g}; noise {error['noise_floor']:.4g})"
-        rows.append((name, f"total variation from what was measured: {text}"))
+        rows.append(
+            (
+                name,
+                f"{error['mean']:.4g} from the noisy counts in total variation, at most "
+                f"{error['max']:.4g}; noise alone: {error['noise_floor']:.4g}",
+            )
+        )
+    if min(error["noise_floor"] for error in result["error"].values()) > _OUTWEIGHED:
+        rows.append(
+            (
+                "beware",
+                "the noise outweighs the data: a larger epsilon, or fewer or narrower columns",
+            )
+        )
     seconds = float(result["seconds"])
     rate = f", {result['candidates'] / seconds:.3g} candidates/s" if seconds > 0 else ""
     rows.append(
@@ -188,7 +208,10 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         )
     )
     if result.get("out"):
-        rows.append(("table", f"{result['rows']:,} rows in {result['out']}"))
+        gone = "" if Path(result["out"]).exists() else ", which is not there any more"
+        rows.append(("table", f"{result['rows']:,} rows in {result['out']}{gone}"))
+        if result["private"]:
+            rows.append(("release", "table and run folder hold nothing but what noise covers"))
     return f"{result['data']}: gsd, seed {result['seed']}", rows
 
 
@@ -259,10 +282,24 @@ def assembled(
     }
 
     def complete(fields: dict[str, Any]) -> dict[str, Any]:
-        write_table(tables.out, schema, method.codes.astype(np.int32), given.seed)
-        return fields | {"out": tables.out}
+        codes = method.codes.astype(np.int32)
+        return fields | {"out": _written(tables.out, schema, codes, given)}
 
     return Prepared(method, head, described, given.seed, seconds=config.seconds, complete=complete)
+
+
+def _written(out: str, schema: Schema, codes: npt.NDArray[np.int32], given: Given) -> str:
+    """Write the table; under another name if a file has come there meanwhile, which is kept."""
+    path = Path(out)
+    if path.exists():
+        path = path.with_stem(f"{path.stem}-{given.run[:8]}")
+        write_table(str(path), schema, codes, given.seed)
+        if path.read_bytes() != Path(out).read_bytes():
+            return str(path)
+        path.unlink()  # a crash had come between it and the result
+        return out
+    write_table(out, schema, codes, given.seed)
+    return out
 
 
 def _schema(tables: TableConfig) -> Schema:
@@ -343,8 +380,10 @@ def _not_private(given: Given) -> list[str]:
     return reasons
 
 
-def _warnings(given: Given, rows: int | None) -> Sequence[str]:
+def _warnings(given: Given, rows: int | None) -> list[str]:
     warnings = [f"not private: {reason}" for reason in _not_private(given)]
+    if _MUCH < given.config.epsilon < math.inf:
+        warnings.append(f"epsilon {given.config.epsilon:g} protects nobody to speak of")
     if (
         rows is not None
         and given.config.neighbours == "replace-one"

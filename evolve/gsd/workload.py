@@ -76,7 +76,9 @@ def _sets(config: GSDConfig, schema: Schema) -> list[tuple[int, ...]]:
     if config.workload is not None:
         return _read_workload(config.workload, schema)
     if config.marginals > d:
-        raise InputError(f"marginals must be <= {d}, the columns of the schema")
+        raise InputError(
+            f"marginals must be <= {d}, the columns of the schema, got {config.marginals}"
+        )
     target = None
     if config.target is not None:
         target = schema.names.index(schema.column(config.target).name)
