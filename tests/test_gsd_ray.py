@@ -132,7 +132,7 @@ def test_no_table_of_people_is_sent(kind, here, monkeypatch, crews):
     monkeypatch.setattr(shards, "pack", recorded(shards.pack, bytes))
     monkeypatch.setattr(shards, "packed", recorded(shards.packed, lambda found: bytes(found[0])))
     values = {"data": "people.csv", "schema": "people.json", "rows": "300", "batch": 200}
-    values |= {"adaptive": "--adaptive" in kind, "rounds": 3}
+    values |= {"adaptive": True, "rounds": 3} if "--adaptive" in kind else {}
     prepared = study.prepare("gsd", values, 0)
     folder = RunFolder(prepared.folder)
     folder.create(prepared.described)
