@@ -112,7 +112,7 @@ def _check(plot: str | None, learning: bool) -> None:
 
     if Path(plot).suffix.lower() != ".png":
         raise InputError(f"--plot must be a file FILE.png, got {plot!r}")
-    check_output(plot)
+    check_output(plot, (".png",))
     folder = Path(plot).parent.resolve()
     if (folder / CONFIG).exists():
         raise InputError(

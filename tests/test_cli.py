@@ -298,7 +298,7 @@ BAD = {
     "no method": ("run", "Missing command"),
     "method": ("run cbbo", "did you mean cbo?"),
     "command": ("rnu", "did you mean run?"),
-    "nothing like it": ("xyzzy", "there are run, resume, show, list"),
+    "nothing like it": ("xyzzy", "there are run, resume, show, evaluate, list"),
     "option": ("run cbo --partciles 3", "no option --partciles: did you mean --particles?"),
     "option without value": ("run cbo --dim", "--dim"),
     "stray argument": ("run cbo rastrigin", "unexpected extra argument"),

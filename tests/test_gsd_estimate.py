@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 
 from evolve.gsd import estimate
 
@@ -239,3 +240,37 @@ def test_the_number_of_rows_of_many_marginals():
     assert np.mean(found) == pytest.approx(700, abs=4 * math.sqrt(best / 4000))
     assert np.var(found) == pytest.approx(best, rel=0.1)
     assert np.var(found) < np.var(sums, axis=0).min()
+
+
+def heavy(n=1024, people=8000):
+    """Counts of a column with a long tail and two heaps, and its 32 ranges."""
+    counts = np.rint(people * stats.lognorm(1.0, scale=n / 30).pdf(np.arange(n) + 0.5))
+    counts[[0, n // 8]] += people // 10
+    of = np.arange(n) * 32 // n
+    return counts, of, np.bincount(of, weights=counts)
+
+
+def test_values_by_levels_are_better_than_alone():
+    counts, of, ranges = heavy()
+    people, p = counts.sum(), counts / counts.sum()
+    errors = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        noisy, wider = (c + np.rint(rng.normal(0, 25, len(c))) for c in (counts, ranges))
+        levels = estimate.by_levels(noisy, wider, of, 25.0, people)
+        assert (levels >= 0.0).all()
+        alone = estimate.on_simplex(estimate.smoothed(noisy, 25.0) / people)
+        for found in (estimate.on_simplex(levels), alone):
+            gap = np.cumsum(found - p)
+            errors.append((0.5 * np.abs(found - p).sum(), np.abs(gap).max()))
+    means = np.array(errors).reshape(20, 2, 2).mean(axis=0)  # levels, alone; distance, largest gap
+    assert means[0, 0] < 0.8 * means[1, 0]
+    assert means[0, 1] < 0.5 * means[1, 1]
+
+
+def test_levels_keep_what_they_are_given():
+    counts, of, ranges = heavy(people=10**6)
+    levels = estimate.by_levels(counts, ranges, of, 1e-6, counts.sum())
+    np.testing.assert_allclose(levels, counts / counts.sum(), atol=1e-9)
+    wide = estimate.by_levels(np.zeros(8), np.array([100.0, 0.0]), np.arange(8) // 4, 1.0, 100.0)
+    np.testing.assert_allclose(wide, [0.2] * 4 + [0.0] * 4)  # 4/5 of 100, by inverse variance

@@ -301,11 +301,11 @@ def test_another_cluster_cannot_be_had_meanwhile(cluster):
 def test_no_name_is_two_parameters():
     from zoo.config import options_of as names_of
     from zoo.methods import METHODS
-    from zoo.runtime.budget import Budget
     from zoo.runtime.distributed.placement import Placement
 
     for entry in METHODS.values():
-        names = [n for part in (entry.config_class(), Budget, Placement) for n in names_of(part)]
+        parts = [*entry.input_classes().values(), entry.config_class(), Placement]
+        names = [n for part in parts for n in names_of(part)]
         assert len(names) == len(set(names))
 
 

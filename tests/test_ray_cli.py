@@ -98,7 +98,7 @@ def test_a_ray_of_its_own_leaves_nothing(here):
     process = start("run", "cbo", *arguments, "--workers", "2", "--json")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert re.fullmatch("zoo: a compiled objective runs as fast .* they are for clusters\n", err)
+    assert re.fullmatch("zoo: compiled work runs as fast .* they are for clusters\n", err)
     result = json.loads(out)  # and nothing else
     assert result["workers"] == {"workers": 2}
     for name, value in same_run(here, *arguments).items():

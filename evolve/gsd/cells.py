@@ -35,9 +35,12 @@ class _Rows(Protocol):
     def __next__(self) -> list[str]: ...
 
 
+_PARQUET = (".parquet", ".pq")
+
+
 def is_parquet(path: str) -> bool:
     """Whether a file is Parquet, by its name; else it is CSV."""
-    return Path(path).suffix.lower() in (".parquet", ".pq")
+    return Path(path).suffix.lower() in _PARQUET
 
 
 def read_cells(path: str, names: Sequence[str] | None = None) -> dict[str, Cells]:
@@ -79,22 +82,22 @@ def names_in(path: str) -> list[str]:
         return next(csv.reader(file), [])
 
 
-def check_output(path: str) -> None:
+def check_output(path: str, endings: tuple[str, ...] = (".csv", *_PARQUET)) -> None:
     """Refuse a file that :func:`writing` could not write, before anything is spent on it.
 
     Raises
     ------
     InputError
-        If it is neither CSV nor Parquet by its name, its folder does not exist, it is a folder, or
-        it is Parquet without pyarrow.
+        If its name has none of the endings, its folder does not exist, it is a folder, or it is
+        Parquet without pyarrow.
     """
     target = Path(path)
     if not target.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {target.parent}")
     if target.is_dir():
         raise InputError(f"cannot write {path}: it is a folder")
-    if not is_parquet(path) and target.suffix.lower() != ".csv":
-        raise InputError(f"cannot write {path}: the name must end with .csv or .parquet")
+    if target.suffix.lower() not in endings:
+        raise InputError(f"cannot write {path}: the name must end with {' or '.join(endings)}")
     if is_parquet(path):
         from evolve.gsd.parquet import library
 
