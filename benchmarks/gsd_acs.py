@@ -84,7 +84,8 @@ def true_error(real, codes, folder: Path, sizes) -> float:
     from evolve.gsd.queries import Queries
 
     found = []
-    for release in read_releases(folder, Queries(sizes))[1:]:
+    name = json.loads((folder / "config.json").read_text())["run"]
+    for release in read_releases(folder, Queries(sizes), name)[1:]:
         queries = release.queries
         gap = queries.counts(codes) / len(codes) - queries.counts(real) / len(real)
         found.append(0.5 * np.add.reduceat(np.abs(gap), queries.offset[:-1]))

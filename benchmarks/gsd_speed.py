@@ -177,7 +177,7 @@ def main() -> None:
     found = search_rates(codes, queries, counts, given.quick)
     if given.jax is not None:
         script = Path(__file__).with_name("gsd_jax.py")
-        generations = "20" if given.quick else "400"
+        generations = "20" if given.quick else "3000"
         command = [given.jax, script, *files, generations]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         theirs = json.loads(done.stdout.splitlines()[-1])["candidates/s"]
