@@ -268,8 +268,6 @@ class GSD:
         self._round, self._rounds, self._rows = None, None, []
         if book["round"] < 0:
             return
-        if len(self.curator.releases) < book["releases"]:
-            raise RunError("measurements of this run are missing from its folder")
         self.curator.rewind()
         self._rounds = rounds(self.curator, self.config, self.design)
         targets = next(self._rounds)
