@@ -595,6 +595,20 @@ def test_a_last_round_charged_and_lost_is_done_without(deaths, monkeypatch, caps
     assert Path("draw in the last round").read_bytes() == content
 
 
+def test_a_budget_that_another_run_takes_between_two_rounds(here, monkeypatch, capsys):
+    monkeypatch.setattr(Curator, "exhausted", property(drained))
+    err = refused(capsys, "run", "gsd", *DATA, *MORE, "--out", "late.csv", "--quiet")
+    assert "the budget is spent: nothing is left for choice" in err
+    assert Ledger.read("people.csv.ledger").spent == pytest.approx(RHO, abs=1e-9)
+    assert not (here / "late.csv").exists()
+
+
+def drained(self):
+    """Just looked, and something was left; now it is gone."""
+    self.ledger.charge("another run", self.ledger.remaining)
+    return False
+
+
 #: Two runs at once, both past every check before either has measured.
 RACE = """
 import os, sys, time
@@ -636,7 +650,7 @@ def test_two_processes_at_once(share, here):
         both = [json.loads(out)["rho_spent"] for out, _ in told]
         assert both == pytest.approx([RHO / 2] * 2, abs=1e-9)
         return
-    assert set(codes) <= {0, 2}  # the later one makes do with what is left
+    assert set(codes) <= {0, 2}, told  # the later one makes do with what is left
     for name, code, (out, err) in zip("ab", codes, told, strict=True):
         assert (here / f"{name}.csv").exists() == (code == 0)
         assert code == 0 or (out == "" and re.fullmatch("zoo: the budget is spent: .*\n", err))

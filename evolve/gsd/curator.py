@@ -157,7 +157,7 @@ class Curator:
         sigma, cost = 0.0, 0.0
         counts = np.rint(queries.counts(self._people())).astype(np.int64)
         if self.ledger is not None:
-            self._check(name, rho)
+            self.check(name, rho)
             one = stacked(self.neighbours, sets)
             sigma = sigma_for(rho, one)
             cost = gaussian_rho(sigma, one)
@@ -212,7 +212,7 @@ class Curator:
         scores = (norm.reduceat(distance, queries.offset[:-1]) - handicap)[able]
         if self.ledger is None:
             return able[np.argsort(-scores, kind="stable")[:many]]
-        self._check(name, rho)
+        self.check(name, rho)
         one = 1.0 if worst_cell else sensitivity(self.neighbours) ** 2  # L1 norm: 1, or 2
         epsilon = epsilon_for(rho, many)
         found = choose(
@@ -228,7 +228,8 @@ class Curator:
         self._choice = selection_rho(epsilon, many)
         return able[found]
 
-    def _check(self, name: str, rho: float) -> None:
+    def check(self, name: str, rho: float) -> None:
+        """Refuse to spend ``rho`` if it is not left: another run may have spent it."""
         if rho > _LEAST * self.budget and self.left >= rho * (1 - 1e-12):
             return
         lost = self.spent - math.fsum(release.cost for release in self.releases)

@@ -106,6 +106,7 @@ def _chosen(
 ) -> Release:
     """Choose the query sets of a round, and measure them."""
     rho = curator.left / rounds_left
+    curator.check("choice", rho)
     for_choice = rho * config.choice_share
     worst_cell = queries.thresholds is not None
     handicap = np.zeros(design.count)
