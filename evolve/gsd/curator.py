@@ -230,7 +230,7 @@ class Curator:
 
     def check(self, name: str, rho: float) -> None:
         """Refuse to spend ``rho`` if it is not left: another run may have spent it."""
-        if rho > _LEAST * self.budget and self.left >= rho * (1 - 1e-12):
+        if self.ledger is None or (rho > _LEAST * self.budget and self.left >= rho * (1 - 1e-12)):
             return
         lost = self.spent - math.fsum(release.cost for release in self.releases)
         why = f"; rho {lost:.6g} was charged for what a crash has lost" if lost > 0.0 else ""
