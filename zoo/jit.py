@@ -135,11 +135,14 @@ kernel = _compiled(**_STRICT)
 #: Decorator of the small functions inside vectorized loops: LLVM's own judgement would call them.
 inlined = _compiled(**_STRICT, forceinline=True)
 
+# reassoc lets sums vectorize, contract fuses products into them; NaN and inf keep their meaning.
+_RELAXED: dict[str, Any] = _STRICT | {"fastmath": {"reassoc", "nsz", "arcp", "contract"}}
+
+#: Decorator of loops of sums and products, where it is the compiler that orders the additions.
+relaxed = _compiled(**_RELAXED)
+
 #: Signature of a scalar objective: a contiguous point to a number.
 SCALAR_OBJECTIVE = types.float64(types.float64[::1])
-
-# reassoc lets the sum over coordinates vectorize; NaN and inf keep their meaning.
-_OBJECTIVE_FASTMATH = {"reassoc", "nsz", "arcp", "contract"}
 
 
 def jit_objective(function: Callable[..., float]) -> Any:
@@ -148,12 +151,7 @@ def jit_objective(function: Callable[..., float]) -> Any:
     Sums over coordinates may be reassociated (so that they vectorize); infinities and NaN keep
     their meaning. A function that is already ``numba.njit``-compiled may be used as it is instead.
     """
-    options: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": _OBJECTIVE_FASTMATH,
-    }
-    return _compiled(**options)(function)
+    return relaxed(function)
 
 
 def address(dispatcher: Any) -> int:

@@ -28,6 +28,7 @@ _SIN = tuple((-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for 
 _COS = tuple((-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(11))[::-1]
 _ATANH = tuple(2.0 / (2 * k + 1) for k in range(10))[::-1]
 _EXP = tuple(1.0 / math.factorial(k) for k in range(14))[::-1]
+_EXPM1 = tuple(1.0 / math.factorial(k) for k in range(1, 15))[::-1]
 
 
 @inlined
@@ -96,6 +97,28 @@ def exp(x):
         (to_bits(k + _ROUND) - np.uint64(_ROUND_BITS) + np.uint64(1023)) << np.uint64(52)
     )
     return 0.0 if x <= -708.0 else p * scale
+
+
+@inlined
+def expm1(x):
+    """e**x - 1 for x <= 709; relative error below 5e-16."""
+    t = max(x, -708.0)
+    k = round_even(t * (1.0 / _LN2))
+    r = fma(k, -_LN2_LO, fma(k, -_LN2_HI, t))
+    p = 0.0
+    for c in _EXPM1:
+        p = fma(p, r, c)
+    scale = from_bits(
+        (to_bits(k + _ROUND) - np.uint64(_ROUND_BITS) + np.uint64(1023)) << np.uint64(52)
+    )
+    return fma(r * p, scale, scale - 1.0)
+
+
+@inlined
+def log1p(x):
+    """log(1 + x) for x > -1; relative error below 1e-15."""
+    u = 1.0 + x
+    return log(u) + (x - (u - 1.0)) / u
 
 
 @kernel

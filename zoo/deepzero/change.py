@@ -1,0 +1,208 @@
+"""What a change of one channel does to the loss: only what changes is computed.
+
+A changed parameter changes one channel; the next convolution changes by that channel's part alone,
+and from there on everything does. Every step gives the change of its result from the change of its
+argument in a form that subtracts no two numbers that are nearly equal, so single precision is
+enough for changes of any size:
+
+    relu      max(u + du, 0) - max(u, 0)          = max(du + min(u, 0), -max(u, 0))
+    maxpool   max_k (u_k + du_k) - max_k u_k      = max_k (du_k + (u_k - max u))
+    tanh      tanh(u + du) - tanh u               = t (1 - a^2)/(1 + a t), t = tanh du, a = tanh u
+    batchnorm A' (dz - mean dz) + (A' - A) zc, where A = gamma/s, A'/A - 1 = -q/(r (1 + r)),
+              r = sqrt(1 + q), q = (s'^2 - s^2)/s^2, and zc = z - mean z
+    loss      log1p(sum_c p_c expm1(t_c)) - t_y, where t is the change of the logits
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from zoo.deepzero.forward import add_shortcut, convolve
+from zoo.deepzero.plan import (
+    ACTIVATION, AVERAGE_H, AVERAGE_W, C, CHANNEL_AT, CIN, GAMMA, GAP_AT, H, HCONV, HPOOL, IN_AT,
+    LEVELS, MAXPOOL, OUT_AT, SHORTCUT, U_AT, W, WCONV, WPOOL, Z_AT,
+)  # fmt: skip
+from zoo.jit import kernel, relaxed
+from zoo.vmath import expm1, log1p
+
+
+@relaxed
+def _products(dz, r, z, q, n):
+    """Sums of dz, z dz and dz^2 over a row."""
+    zero = dz.dtype.type(0)
+    one, mixed, two = zero, zero, zero
+    for b in range(n):
+        d = dz[r, b]
+        one += d
+        mixed += z[q, b] * d
+        two += d * d
+    return one, mixed, two
+
+
+@kernel
+def normalize_change(stage, c, dz, first, cache, n):
+    """Change of a channel's normalization from that of its convolution, in place."""
+    z, pixels = cache.z, stage[HCONV] * stage[WCONV]
+    at = stage[Z_AT] + c * pixels
+    one, mixed, two = 0.0, 0.0, 0.0
+    for r in range(pixels):
+        a, b, d = _products(dz, first + r, z, at + r, n)
+        one, mixed, two = one + a, mixed + b, two + d
+    mean = one / (pixels * n)
+    inverse = cache.inverse[stage[CHANNEL_AT] + c]
+    q = ((2.0 * mixed + two) / (pixels * n) - mean * mean) * inverse * inverse
+    root = math.sqrt(1.0 + q)
+    before = cache.theta[stage[GAMMA] + c] * inverse
+    change = -before * q / (root * (1.0 + root))
+    real = dz.dtype.type
+    after, slope, shift = real(before + change), real(change), real((before + change) * mean)
+    for r in range(pixels):
+        for b in range(n):
+            dz[first + r, b] = after * dz[first + r, b] + slope * z[at + r, b] - shift
+
+
+@kernel
+def _activate_change(du, q, u, r, n, kind, levels, da, to):
+    """Row ``to`` of da from rows of u and du."""
+    one, zero = u.dtype.type(1), u.dtype.type(0)
+    if kind == 1:
+        for b in range(n):
+            da[to, b] = max(du[q, b] + min(u[r, b], zero), -max(u[r, b], zero))
+    elif kind == 2:
+        for b in range(n):
+            a, t = math.tanh(u[r, b]), math.tanh(du[q, b])
+            da[to, b] = t * (one - a * a) / (one + a * t)
+    elif kind == 3:
+        for b in range(n):
+            before = one if u[r, b] > zero else zero
+            da[to, b] = (one if u[r, b] + du[q, b] > zero else zero) - before
+    elif kind == 4:
+        many = u.dtype.type(levels)
+        for b in range(n):
+            before = np.rint(min(max(u[r, b], zero), one) * many)
+            da[to, b] = (np.rint(min(max(u[r, b] + du[q, b], zero), one) * many) - before) / many
+    else:
+        for b in range(n):
+            da[to, b] = du[q, b]
+
+
+@kernel
+def activate_change(stage, c, du, first, cache, da, t, n):
+    """Change of channel c's activation from that of what goes into its pooling."""
+    u, gap = cache.u, cache.gap
+    size, high, wide = stage[MAXPOOL], stage[AVERAGE_H], stage[AVERAGE_W]
+    hpool, wpool, wconv = stage[HPOOL], stage[WPOOL], stage[WCONV]
+    share = da.dtype.type(1.0 / (high * wide))
+    if high * wide > 1:
+        for q in range(stage[H] * stage[W]):
+            r = stage[OUT_AT] + c * stage[H] * stage[W] + q
+            for b in range(n):
+                da[r, b] = da.dtype.type(0)
+    for y in range(hpool):
+        for x in range(wpool):
+            source, row = du, first + y * wconv + x
+            if size > 1:
+                at = y * size * wconv + x * size
+                g = stage[GAP_AT] + c * stage[HCONV] * wconv + at
+                for b in range(n):
+                    t[0, b] = du[first + at, b] + gap[g, b]
+                for i in range(1, size * size):
+                    k = i // size * wconv + i % size
+                    for b in range(n):
+                        t[0, b] = max(t[0, b], du[first + at + k, b] + gap[g + k, b])
+                source, row = t, 0
+            r = stage[U_AT] + (c * hpool + y) * wpool + x
+            yy, xx = y // high, x // wide
+            if yy >= stage[H] or xx >= stage[W]:
+                continue
+            q = stage[OUT_AT] + (c * stage[H] + yy) * stage[W] + xx
+            kind, levels = stage[ACTIVATION], stage[LEVELS]
+            if high * wide == 1:
+                _activate_change(source, row, u, r, n, kind, levels, da, q)
+                continue
+            _activate_change(source, row, u, r, n, kind, levels, t, 1)
+            for b in range(n):
+                da[q, b] += t[1, b] * share
+
+
+@kernel
+def follow(table, k, channel, cache, scratch, n):
+    """Changes of the logits, the first rows of ``scratch.dz``.
+
+    ``scratch.da`` has those of one channel of stage k's activation; there is a stage after it.
+    """
+    da, dz, start = scratch.da, scratch.dz, scratch.start
+    source, tap = scratch.source, scratch.tap
+    last = len(table) - 1
+    for m in range(k + 1, last + 1):
+        stage = table[m]
+        begin, end = (channel, channel + 1) if m == k + 1 else (0, stage[CIN])
+        convolve(
+            stage, da, stage[IN_AT], begin, end, dz, 0, cache.theta, start, 0, source, tap, n
+        )
+        if m == last:
+            return
+        pixels = stage[HCONV] * stage[WCONV]
+        for c in range(stage[C]):
+            if stage[GAMMA] >= 0:
+                normalize_change(stage, c, dz, c * pixels, cache, n)
+            if stage[SHORTCUT] > k:  # its source has changed: one channel of it, or all
+                only = channel if stage[SHORTCUT] == k + 1 else -1
+                add_shortcut(stage, c, da, only, dz, c * pixels, n)
+            activate_change(stage, c, dz, c * pixels, cache, da, scratch.t, n)
+
+
+#: Changes of logits up to this take a polynomial in single precision, expm1(t) to 1e-10 of t.
+_SMALL = 0.25
+_EXPM1 = tuple(1.0 / math.factorial(k) for k in range(8, 0, -1))
+
+#: A sum of probabilities that has rounded to one or less has a logarithm yet.
+_LEAST = -1.0 + 2.0**-50
+
+
+@relaxed
+def _largest(t, classes, n):
+    """Largest absolute change of a logit."""
+    most = t.dtype.type(0)
+    for c in range(classes):
+        for b in range(n):
+            most = max(most, abs(t[c, b]))
+    return most
+
+
+@relaxed
+def _small(t, c, p, moved, n):
+    """Add p_c expm1(t_c) to a row, where t is small."""
+    real = t.dtype.type
+    for b in range(n):
+        x = t[c, b]
+        s = real(0)
+        for factor in _EXPM1:
+            s = s * x + real(factor)
+        moved[2, b] += p[c, b] * (s * x)
+
+
+@kernel
+def loss_change(t, cache, scratch, n):
+    """Change of each sample's loss, into ``scratch.mass``, from the changes t of the logits."""
+    p, y, mass, moved = cache.p, cache.y, scratch.mass, scratch.t
+    classes = len(p)
+    if t.itemsize == 4 and _largest(t, classes, n) <= _SMALL:
+        for b in range(n):
+            moved[2, b] = t.dtype.type(0)
+        for c in range(classes):
+            _small(t, c, p, moved, n)
+        for b in range(n):
+            mass[b] = moved[2, b]
+    else:
+        for b in range(n):
+            mass[b] = 0.0
+        for c in range(classes):
+            for b in range(n):
+                mass[b] += p[c, b] * expm1(np.float64(t[c, b]))
+    for b in range(n):
+        mass[b] = log1p(max(mass[b], _LEAST))
+    for b in range(n):
+        mass[b] -= t[y[b], b]

@@ -1,0 +1,167 @@
+"""Coordinatewise gradient estimates (CGE), by what each coordinate changes.
+
+    g_i = [l(theta + mu e_i) - l(theta)]/mu         (DeepZero, Chen et al. 2024, eq. 2)
+
+or the central [l(theta + mu e_i) - l(theta - mu e_i)]/(2 mu). Two kinds of coordinates need no pass
+through any layer. One of the last layer moves a single logit by t = mu a_i. One that moves a single
+number s of the layer before it moves the logits by s w, so that the loss changes by a function of s
+alone, whose series has the cumulants of w under the probabilities p in it:
+
+    log sum_c p_c exp(s w_c) - s w_y = s (k_1 - w_y) + s^2 k_2/2! + s^3 k_3/3! + s^4 k_4/4! + ...
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from zoo.deepzero.change import activate_change, follow, loss_change, normalize_change
+from zoo.deepzero.plan import (
+    ACTIVATION, AVERAGE_H, BETA, BIAS, C, CHANNEL_AT, CIN, GAMMA, H, HCONV, HIN, IN_AT, KH, KW,
+    MAXPOOL, OUT_AT, PADDING, SHORTCUT, STRIDE, U_AT, W, WCONV, WEIGHT, WIN, Z_AT,
+)  # fmt: skip
+from zoo.jit import borrowed, kernel, relaxed
+from zoo.vmath import expm1, log1p
+
+#: The series is used while s times half the range of w is below this: the first term that is left
+#: out is then below 1e-7 of the first one.
+_SERIES = 0.05
+
+
+@kernel
+def _shift_weight(stage, i, j, cin, a, mu, dz, n):
+    """Change of a channel's convolution from that of one weight: input channel cin, tap (i, j)."""
+    hin, win, stride, padding = stage[HIN], stage[WIN], stage[STRIDE], stage[PADDING]
+    step = dz.dtype.type(mu)
+    for y in range(stage[HCONV]):
+        yy = y * stride + i - padding
+        for x in range(stage[WCONV]):
+            xx = x * stride + j - padding
+            r = y * stage[WCONV] + x
+            if 0 <= yy < hin and 0 <= xx < win:
+                q = stage[IN_AT] + (cin * hin + yy) * win + xx
+                for b in range(n):
+                    dz[r, b] = step * a[q, b]
+            else:
+                for b in range(n):
+                    dz[r, b] = dz.dtype.type(0)
+
+
+@kernel
+def _shift_all(stage, dz, mu, n):
+    step = dz.dtype.type(mu)
+    for r in range(stage[HCONV] * stage[WCONV]):
+        for b in range(n):
+            dz[r, b] = step
+
+
+@kernel
+def _shift_gamma(stage, c, cache, dz, mu, n):
+    """Change of a channel's normalization from that of its gamma."""
+    pixels = stage[HCONV] * stage[WCONV]
+    step = dz.dtype.type(mu * cache.inverse[stage[CHANNEL_AT] + c])
+    for r in range(pixels):
+        for b in range(n):
+            dz[r, b] = step * cache.z[stage[Z_AT] + c * pixels + r, b]
+
+
+@kernel
+def located(stage, i):
+    """Channel, input channel and tap of parameter i; the input channel is -1 for a bias.
+
+    -2 is gamma, and -3 beta.
+    """
+    if stage[BETA] >= 0 and i >= stage[BETA]:
+        return i - stage[BETA], -3, 0, 0
+    if stage[GAMMA] >= 0 and i >= stage[GAMMA]:
+        return i - stage[GAMMA], -2, 0, 0
+    if stage[BIAS] >= 0 and i >= stage[BIAS]:
+        return i - stage[BIAS], -1, 0, 0
+    taps = stage[KH] * stage[KW]
+    c, rest = divmod(i - stage[WEIGHT], stage[CIN] * taps)
+    cin, tap = divmod(rest, taps)
+    return c, cin, tap // stage[KW], tap % stage[KW]
+
+
+@kernel
+def change_own(stage, i, mu, cache, scratch, n):
+    """Change of its channel's activation from a change mu of parameter i; returns the channel."""
+    c, cin, y, x = located(stage, i)
+    dz = scratch.dz
+    if cin >= 0:
+        _shift_weight(stage, y, x, cin, cache.a, mu, dz, n)
+    elif cin == -2:
+        _shift_gamma(stage, c, cache, dz, mu, n)
+    else:
+        _shift_all(stage, dz, mu, n)
+    if stage[GAMMA] >= 0 and cin >= -1:
+        normalize_change(stage, c, dz, 0, cache, n)
+    activate_change(stage, c, dz, 0, cache, scratch.da, scratch.t, n)
+    return c
+
+
+@relaxed
+def _total(mass, n):
+    total = 0.0
+    for b in range(n):
+        total += mass[b]
+    return total
+
+
+@kernel
+def _change_last(stage, i, mu, cache, scratch, n):
+    """Sum of the changes of the losses from a parameter of the last layer."""
+    p, y, mass = cache.p, cache.y, scratch.mass
+    c, cin, i, j = located(stage, i)
+    if cin >= 0:
+        q = stage[IN_AT] + (cin * stage[HIN] + i) * stage[WIN] + j
+        for b in range(n):
+            mass[b] = mu * np.float64(cache.a[q, b])
+    else:
+        for b in range(n):
+            mass[b] = mu
+    for b in range(n):
+        t = mass[b]
+        mass[b] = log1p(p[c, b] * expm1(t)) - (t if y[b] == c else 0.0)
+    return _total(mass, n)
+
+
+@kernel
+def loss_changes(table, k, i, mu, cache, scratch, n):
+    """Sum of the changes of the losses when parameter i, of stage k, grows by mu."""
+    last = len(table) - 1
+    if k == last:
+        return _change_last(table[k], i, mu, cache, scratch, n)
+    c = change_own(table[k], i, mu, cache, scratch, n)
+    follow(table, k, c, cache, scratch, n)
+    loss_change(scratch.dz, cache, scratch, n)
+    return _total(scratch.mass, n)
+
+
+@kernel
+def cge(table, cache, scratch, coordinates, mu, central, g, n):
+    """Estimate the derivatives of the mean loss by some coordinates.
+
+    Parameters
+    ----------
+    table, cache, scratch
+        After :func:`zoo.deepzero.forward.forward` with these n samples.
+    coordinates : int64 array
+        In ascending order.
+    mu : float
+    central : bool
+    g : float64 array
+        Receives the derivatives, in the same order.
+    n : int
+    """
+    cache, scratch = borrowed(cache), borrowed(scratch)
+    k = 0
+    for at in range(len(coordinates)):
+        i = coordinates[at]
+        while k + 1 < len(table) and table[k + 1, WEIGHT] <= i:
+            k += 1
+        change = loss_changes(table, k, i, mu, cache, scratch, n)
+        if central:
+            change = 0.5 * (change - loss_changes(table, k, i, -mu, cache, scratch, n))
+        g[at] = change / (mu * n)

@@ -1,0 +1,261 @@
+"""Passes over a batch.
+
+In training, batch normalization takes the batch's own mean and variance (Ioffe and Szegedy 2015);
+a pass leaves behind what changes of single parameters need to start from.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from zoo.deepzero.plan import (
+    ACTIVATION, AVERAGE_H, AVERAGE_W, BETA, BIAS, C, CHANNEL_AT, CIN, GAMMA, GAP_AT, H, HCONV, HIN,
+    HPOOL, IN_AT, KH, KW, LEVELS, MAXPOOL, OUT_AT, PADDING, SHORTCUT, SHORTCUT_AT, SHORTCUT_C,
+    SHORTCUT_CHANNEL, SHORTCUT_H, SHORTCUT_STRIDE, SHORTCUT_W, STRIDE, U_AT, W, WCONV, WEIGHT, WIN,
+    WPOOL, Z_AT,
+)  # fmt: skip
+from zoo.deepzero.tile import sums
+from zoo.jit import borrowed, kernel, relaxed
+from zoo.vmath import exp
+
+#: Added to a variance.
+EPS = 1e-5
+
+
+@kernel
+def convolve(stage, x, x_at, first, last, out, out_at, theta, start, start_at, source, tap, n):
+    """Rows of a convolution of the channels ``first <= c < last`` of x.
+
+    Output channel c starts from ``start[start_at + c]``; taps that fall outside of the map are
+    zero, and are left out.
+    """
+    hin, win, hout, wout = stage[HIN], stage[WIN], stage[HCONV], stage[WCONV]
+    kh, kw, stride, padding = stage[KH], stage[KW], stage[STRIDE], stage[PADDING]
+    fan = stage[CIN] * kh * kw
+    for y in range(hout):
+        for z in range(wout):
+            count = 0
+            for c in range(first, last):
+                for i in range(kh):
+                    yy = y * stride + i - padding
+                    if 0 <= yy < hin:
+                        for j in range(kw):
+                            xx = z * stride + j - padding
+                            if 0 <= xx < win:
+                                source[count] = x_at + (c * hin + yy) * win + xx
+                                tap[count] = (c * kh + i) * kw + j
+                                count += 1
+            sums(
+                out, out_at + y * wout + z, hout * wout, stage[C],
+                x, source, tap, count, theta, stage[WEIGHT], fan, start, start_at, n,
+            )  # fmt: skip
+
+
+@relaxed
+def row_sum(x, r, n):
+    """Sum of a row."""
+    total = x.dtype.type(0)
+    for b in range(n):
+        total += x[r, b]
+    return total
+
+
+@relaxed
+def _row_squares(x, r, n):
+    total = x.dtype.type(0)
+    for b in range(n):
+        total += x[r, b] * x[r, b]
+    return total
+
+
+@kernel
+def _centre(z, first, pixels, n):
+    """Subtract the mean of a channel's rows from them; returns mean and variance."""
+    total, squares = 0.0, 0.0
+    for r in range(first, first + pixels):
+        total += row_sum(z, r, n)
+    mean = total / (pixels * n)
+    shift = z.dtype.type(mean)
+    for r in range(first, first + pixels):
+        for b in range(n):
+            z[r, b] -= shift
+        squares += _row_squares(z, r, n)
+    return mean, squares / (pixels * n)
+
+
+@kernel
+def _subtract(z, first, pixels, n, mean):
+    shift = z.dtype.type(mean)
+    for r in range(first, first + pixels):
+        for b in range(n):
+            z[r, b] -= shift
+
+
+@kernel
+def _activate(u, r, n, kind, levels, a, q):
+    """Row q of a: the activation of row r of u."""
+    one, zero = u.dtype.type(1), u.dtype.type(0)
+    if kind == 1:
+        for b in range(n):
+            a[q, b] = max(u[r, b], zero)
+    elif kind == 2:
+        for b in range(n):
+            a[q, b] = math.tanh(u[r, b])
+    elif kind == 3:
+        for b in range(n):
+            a[q, b] = one if u[r, b] > zero else zero
+    elif kind == 4:
+        many = u.dtype.type(levels)
+        for b in range(n):
+            a[q, b] = np.rint(min(max(u[r, b], zero), one) * many) / many
+    else:
+        for b in range(n):
+            a[q, b] = u[r, b]
+
+
+@kernel
+def add_shortcut(stage, c, a, only, out, out_at, n):
+    """Add the shortcut to the rows of channel c before pooling.
+
+    ``only`` is the one channel of it that is not zero, -1: all of them.
+    """
+    source = c - stage[SHORTCUT_CHANNEL]
+    if source < 0 or source >= stage[SHORTCUT_C] or only not in (-1, source):
+        return
+    high, wide, step = stage[SHORTCUT_H], stage[SHORTCUT_W], stage[SHORTCUT_STRIDE]
+    for y in range(stage[HCONV]):
+        for x in range(stage[WCONV]):
+            q = out_at + y * stage[WCONV] + x
+            r = stage[SHORTCUT_AT] + (source * high + y * step) * wide + x * step
+            for b in range(n):
+                out[q, b] += a[r, b]
+
+
+@kernel
+def _pool(stage, c, pre, pre_at, gap, u, n):
+    """Maxima of the windows of channel c, and how far below them each pixel is."""
+    wconv, size = stage[WCONV], stage[MAXPOOL]
+    for y in range(stage[HPOOL]):
+        for x in range(stage[WPOOL]):
+            r = stage[U_AT] + (c * stage[HPOOL] + y) * stage[WPOOL] + x
+            first = y * size * wconv + x * size
+            for b in range(n):
+                u[r, b] = pre[pre_at + first, b]
+            for i in range(size * size if size > 1 else 0):
+                q = pre_at + first + i // size * wconv + i % size
+                for b in range(n):
+                    u[r, b] = max(u[r, b], pre[q, b])
+            for i in range(size * size if size > 1 else 0):
+                q = first + i // size * wconv + i % size
+                g = stage[GAP_AT] + c * stage[HCONV] * wconv + q
+                for b in range(n):
+                    gap[g, b] = pre[pre_at + q, b] - u[r, b]
+
+
+@kernel
+def _average(stage, c, a, u, free, r, n):
+    """Activation of channel c; row r of ``free`` may be used."""
+    high, wide = stage[AVERAGE_H], stage[AVERAGE_W]
+    share = a.dtype.type(1.0 / (high * wide))
+    for y in range(stage[H]):
+        for x in range(stage[W]):
+            q = stage[OUT_AT] + (c * stage[H] + y) * stage[W] + x
+            first = stage[U_AT] + (c * stage[HPOOL] + y * high) * stage[WPOOL] + x * wide
+            if high * wide == 1:
+                _activate(u, first, n, stage[ACTIVATION], stage[LEVELS], a, q)
+                continue
+            for b in range(n):
+                a[q, b] = a.dtype.type(0)
+            for i in range(high * wide):
+                at = first + i // wide * stage[WPOOL] + i % wide
+                _activate(u, at, n, stage[ACTIVATION], stage[LEVELS], free, r)
+                for b in range(n):
+                    a[q, b] += free[r, b] * share
+
+
+@kernel
+def _stage(stage, cache, scratch, n, training):
+    """Pass through one stage."""
+    theta, z, dz = cache.theta, cache.z, scratch.dz
+    pixels = stage[HCONV] * stage[WCONV]
+    normalized = stage[GAMMA] >= 0
+    to, at = (z, stage[Z_AT]) if normalized else (dz, 0)
+    start, start_at = (theta, stage[BIAS]) if stage[BIAS] >= 0 else (scratch.start, 0)
+    convolve(
+        stage, cache.a, stage[IN_AT], 0, stage[CIN], to, at, theta, start, start_at,
+        scratch.source, scratch.tap, n,
+    )  # fmt: skip
+    for c in range(stage[C]):
+        first = c * pixels
+        if normalized:
+            k = stage[CHANNEL_AT] + c
+            if training:
+                cache.moments[k, 0], cache.moments[k, 1] = _centre(z, at + first, pixels, n)
+            else:
+                _subtract(z, at + first, pixels, n, cache.moments[k, 0])
+            cache.inverse[k] = 1.0 / math.sqrt(cache.moments[k, 1] + EPS)
+            scale = z.dtype.type(theta[stage[GAMMA] + c] * cache.inverse[k])
+            beta = theta[stage[BETA] + c]
+            for r in range(first, first + pixels):
+                for b in range(n):
+                    dz[r, b] = scale * z[at + r, b] + beta
+        if stage[SHORTCUT] >= 0:
+            add_shortcut(stage, c, cache.a, -1, dz, first, n)
+        _pool(stage, c, dz, first, cache.gap, cache.u, n)
+        _average(stage, c, cache.a, cache.u, dz, first, n)
+
+
+@kernel
+def _softmax(logits, at, cache, mass, n):
+    """Probabilities of the classes; returns the sum of the losses, and how many are right."""
+    p, y = cache.p, cache.y
+    classes = len(p)
+    total, right = 0.0, 0
+    for b in range(n):
+        mass[b] = logits[at, b]
+    for c in range(1, classes):
+        for b in range(n):
+            mass[b] = max(mass[b], np.float64(logits[at + c, b]))
+    for b in range(n):
+        label = logits[at + y[b], b] - mass[b]
+        total -= label
+        right += label == 0.0
+    for c in range(classes):
+        for b in range(n):
+            p[c, b] = exp(logits[at + c, b] - mass[b])
+    for b in range(n):
+        mass[b] = 0.0
+    for c in range(classes):
+        for b in range(n):
+            mass[b] += p[c, b]
+    for b in range(n):
+        total += math.log(mass[b])
+    for c in range(classes):
+        for b in range(n):
+            p[c, b] /= mass[b]
+    return total, right
+
+
+@kernel
+def forward(table, cache, scratch, n, training):
+    """Pass of the first n columns of the input through the network.
+
+    Parameters
+    ----------
+    table, cache, scratch
+        Of :class:`zoo.deepzero.plan.Plan`; the input is in the first rows of ``cache.a``.
+    n : int
+    training : bool
+        Normalize by the batch; if not, by ``cache.moments``.
+
+    Returns
+    -------
+    total, right : float, int
+        Sum of the cross-entropies, and how many labels have the largest probability.
+    """
+    cache, scratch = borrowed(cache), borrowed(scratch)
+    for k in range(len(table)):
+        _stage(table[k], cache, scratch, n, training)
+    return _softmax(cache.a, table[len(table) - 1, OUT_AT], cache, scratch.mass, n)

@@ -1,0 +1,159 @@
+"""Where the kernels find things: a table of the stages, and the memory of a batch.
+
+Everything lies in rows, and a row is one number of the network for all samples of the batch (see
+:mod:`zoo.deepzero.tile`). The input is activation 0, and stage k makes activation k + 1; pixel
+(c, y, x) of an activation is row ``at + (c height + y) width + x``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.deepzero.network import Network
+from zoo.deepzero.tile import row_length, rows
+
+#: Columns of the table: those of :class:`zoo.deepzero.network.Stage`, and where its rows are.
+COLUMNS = (
+    "channels_in", "height_in", "width_in", "channels", "kernel_height", "kernel_width", "stride",
+    "padding", "height_conv", "width_conv", "weight", "bias", "gamma", "beta", "shortcut_stride",
+    "shortcut_channel", "activation", "levels", "maxpool", "height_pool", "width_pool",
+    "average_height", "average_width", "height", "width",
+)  # fmt: skip
+(
+    CIN, HIN, WIN, C, KH, KW, STRIDE, PADDING, HCONV, WCONV, WEIGHT, BIAS, GAMMA, BETA,
+    SHORTCUT_STRIDE, SHORTCUT_CHANNEL, ACTIVATION, LEVELS, MAXPOOL, HPOOL, WPOOL, AVERAGE_H,
+    AVERAGE_W, H, W,
+) = range(len(COLUMNS))  # fmt: skip
+#: Activation that a shortcut adds, -1: none; its first row, and its shape.
+SHORTCUT, SHORTCUT_AT, SHORTCUT_C, SHORTCUT_H, SHORTCUT_W = range(W + 1, W + 6)
+#: First rows of the input, the output, the normalized convolution, the gaps to the maximum and u;
+#: first channel among those of all stages.
+IN_AT, OUT_AT, Z_AT, GAP_AT, U_AT, CHANNEL_AT = range(W + 6, W + 12)
+
+
+class Cache(NamedTuple):
+    """What a pass over the batch has left, for all changes to start from.
+
+    Attributes
+    ----------
+    theta : (d,)
+    a : activations
+    z : convolutions less their means, where they are normalized
+    gap : how far each pixel is below the maximum of its window, where there is maximum pooling
+    u : what goes into the activation
+    p : (classes, length)
+        Probabilities.
+    y : (samples,) int64
+        Labels.
+    inverse : (channels of all stages,) float64
+        1 / sqrt(variance + eps) of a normalized channel.
+    moments : (channels of all stages, 2) float64
+        Mean and variance of a normalized channel.
+    """
+
+    theta: Any
+    a: Any
+    z: Any
+    gap: Any
+    u: Any
+    p: Any
+    y: Any
+    inverse: Any
+    moments: Any
+
+
+class Scratch(NamedTuple):
+    """Memory of one thread that follows changes.
+
+    Attributes
+    ----------
+    da : changes of the activations
+    dz : change of a convolution
+    t : a few rows
+    source, tap : int64 arrays
+        Of a tile.
+    start : zeros
+    mass : float64 row
+    """
+
+    da: Any
+    dz: Any
+    t: Any
+    source: Any
+    tap: Any
+    start: Any
+    mass: Any
+
+
+class Plan:
+    """Sizes of everything for a network, and the memory for batches of up to ``samples``."""
+
+    def __init__(self, network: Network, samples: int, dtype: Any) -> None:
+        self.network, self.samples, self.dtype = network, samples, np.dtype(dtype)
+        table, sizes = _table(network)
+        self.table: npt.NDArray[np.int64] = table
+        self._sizes = sizes
+
+    def cache(self) -> Cache:
+        """Memory of a pass."""
+        sizes = self._sizes
+        return Cache(
+            np.zeros(self.network.parameters, self.dtype),
+            *(self._rows(sizes[name]) for name in ("a", "z", "gap", "u", "classes")),
+            np.zeros(self.samples, np.int64),
+            np.zeros(sizes["channels"]),
+            np.zeros((sizes["channels"], 2)),
+        )
+
+    def scratch(self) -> Scratch:
+        """Memory of a thread."""
+        sizes = self._sizes
+        return Scratch(
+            self._rows(sizes["a"]),
+            self._rows(sizes["conv"]),
+            self._rows(4),
+            np.zeros(sizes["fan_in"], np.int64),
+            np.zeros(sizes["fan_in"], np.int64),
+            np.zeros(sizes["widest"], self.dtype),
+            np.zeros(row_length(self.samples, 8)),
+        )
+
+    def _rows(self, count: int) -> Any:
+        return rows(max(1, count), self.samples, self.dtype)
+
+    def nbytes(self, threads: int = 1) -> int:
+        """Bytes of a cache and the scratch memory of threads."""
+        sizes = self._sizes
+        length = row_length(self.samples, self.dtype.itemsize) * self.dtype.itemsize
+        kept = sum(sizes[name] for name in ("a", "z", "gap", "u", "classes"))
+        return (kept + threads * (sizes["a"] + sizes["conv"] + 4)) * length
+
+
+def _table(network: Network) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
+    table = np.zeros((len(network.stages), CHANNEL_AT + 1), np.int64)
+    a, z, gap, u, channels = int(np.prod(network.shape)), 0, 0, 0, 0
+    begins, shapes = [0], [network.shape]
+    for row, stage in zip(table, network.stages, strict=True):
+        row[: len(COLUMNS)] = [getattr(stage, name) for name in COLUMNS]
+        conv = stage.channels * stage.height_conv * stage.width_conv
+        row[SHORTCUT] = -1
+        if stage.shortcut != -1:
+            source = max(0, stage.shortcut + 1)
+            row[SHORTCUT:IN_AT] = source, begins[source], *shapes[source]
+        row[IN_AT:] = begins[-1], a, z, gap, u, channels
+        shapes.append(stage.shape)
+        begins.append(a)
+        a += stage.channels * stage.height * stage.width
+        u += stage.channels * stage.height_pool * stage.width_pool
+        z += conv if stage.gamma >= 0 else 0
+        gap += conv if stage.maxpool > 1 else 0
+        channels += stage.channels
+    stages = network.stages
+    sizes = {"a": a, "z": z, "gap": gap, "u": u, "channels": channels, "classes": network.classes}
+    sizes["conv"] = max(s.channels * s.height_conv * s.width_conv for s in stages)
+    sizes["fan_in"] = max(s.fan_in for s in stages)
+    sizes["widest"] = max(s.channels for s in stages)
+    return table, sizes
