@@ -2,12 +2,9 @@
 
     g_i = [l(theta + mu e_i) - l(theta)]/mu         (DeepZero, Chen et al. 2024, eq. 2)
 
-or the central [l(theta + mu e_i) - l(theta - mu e_i)]/(2 mu). Two kinds of coordinates need no pass
-through any layer. One of the last layer moves a single logit by t = mu a_i. One that moves a single
-number s of the layer before it moves the logits by s w, so that the loss changes by a function of s
-alone, whose series has the cumulants of w under the probabilities p in it:
-
-    log sum_c p_c exp(s w_c) - s w_y = s (k_1 - w_y) + s^2 k_2/2! + s^3 k_3/3! + s^4 k_4/4! + ...
+or the central [l(theta + mu e_i) - l(theta - mu e_i)]/(2 mu). A parameter of the last layer moves a
+single logit, one of the layer before it a single input of the last one, if that is all its map is:
+neither needs a pass through any layer.
 """
 
 from __future__ import annotations
@@ -18,15 +15,12 @@ import numpy as np
 
 from zoo.deepzero.change import activate_change, follow, loss_change, normalize_change
 from zoo.deepzero.plan import (
-    ACTIVATION, AVERAGE_H, BETA, BIAS, C, CHANNEL_AT, CIN, GAMMA, H, HCONV, HIN, IN_AT, KH, KW,
-    MAXPOOL, OUT_AT, PADDING, SHORTCUT, STRIDE, U_AT, W, WCONV, WEIGHT, WIN, Z_AT,
+    BETA, BIAS, CHANNEL_AT, CIN, GAMMA, H, HCONV, HIN, IN_AT, KH, KW, OUT_AT, PADDING, STRIDE, W,
+    WCONV, WEIGHT, WIN, Z_AT,
 )  # fmt: skip
+from zoo.deepzero.series import bend, by_change, by_weight, cumulants, largest, rectified
 from zoo.jit import borrowed, kernel, relaxed
 from zoo.vmath import expm1, log1p
-
-#: The series is used while s times half the range of w is below this: the first term that is left
-#: out is then below 1e-7 of the first one.
-_SERIES = 0.05
 
 
 @kernel
@@ -128,12 +122,23 @@ def _change_last(stage, i, mu, cache, scratch, n):
 
 
 @kernel
-def loss_changes(table, k, i, mu, cache, scratch, n):
-    """Sum of the changes of the losses when parameter i, of stage k, grows by mu."""
-    last = len(table) - 1
+def _change(table, k, i, mu, reach, widest, cache, scratch, n):
+    """Sum of the changes of the losses when parameter i, of stage k, grows by mu.
+
+    ``reach`` is the largest change that the unit's series holds for, and ``widest`` the largest
+    input of a rectified unit; see :mod:`zoo.deepzero.series`.
+    """
+    stage, last = table[k], len(table) - 1
     if k == last:
-        return _change_last(table[k], i, mu, cache, scratch, n)
-    c = change_own(table[k], i, mu, cache, scratch, n)
+        return _change_last(stage, i, mu, cache, scratch, n)
+    c, cin, y, x = located(stage, i)
+    if cin >= 0 and abs(mu) * widest <= reach:
+        pixel = y * stage[WIN] + x
+        return by_weight(stage, cin, pixel, mu, cache, scratch.bent, scratch.series, n)
+    change_own(stage, i, mu, cache, scratch, n)
+    r = stage[OUT_AT] + c
+    if reach > 0.0 and largest(scratch.da, r, 1, n) <= reach:
+        return by_change(scratch.da, r, scratch.series, n)
     follow(table, k, c, cache, scratch, n)
     loss_change(scratch.dz, cache, scratch, n)
     return _total(scratch.mass, n)
@@ -156,12 +161,24 @@ def cge(table, cache, scratch, coordinates, mu, central, g, n):
     n : int
     """
     cache, scratch = borrowed(cache), borrowed(scratch)
-    k = 0
+    k, last, unit, reach, widest = -1, len(table) - 1, -1, 0.0, math.inf
     for at in range(len(coordinates)):
         i = coordinates[at]
-        while k + 1 < len(table) and table[k + 1, WEIGHT] <= i:
-            k += 1
-        change = loss_changes(table, k, i, mu, cache, scratch, n)
+        while k < last and table[k + 1, WEIGHT] <= i:
+            k, unit, reach, widest = k + 1, -1, 0.0, math.inf
+        stage = table[k]
+        if k == last - 1 and stage[H] * stage[W] == 1:
+            if unit < 0 and rectified(stage):
+                inputs = stage[CIN] * stage[HIN] * stage[WIN]
+                widest = float(largest(cache.a, stage[IN_AT], inputs, n))
+            c = located(stage, i)[0]
+            if c != unit:
+                unit = c
+                reach = cumulants(table[last], c, cache, scratch.series, n)
+                if rectified(stage):
+                    bend(stage, c, cache, scratch.bent, n)
+        change = _change(table, k, i, mu, reach, widest, cache, scratch, n)
         if central:
-            change = 0.5 * (change - loss_changes(table, k, i, -mu, cache, scratch, n))
+            back = _change(table, k, i, -mu, reach, widest, cache, scratch, n)
+            change = 0.5 * (change - back)
         g[at] = change / (mu * n)

@@ -76,6 +76,8 @@ class Scratch(NamedTuple):
     source, tap : int64 arrays
         Of a tile.
     start : zeros
+    series, bent : rows
+        See :mod:`zoo.deepzero.series`.
     mass : float64 row
     """
 
@@ -85,6 +87,8 @@ class Scratch(NamedTuple):
     source: Any
     tap: Any
     start: Any
+    series: Any
+    bent: Any
     mass: Any
 
 
@@ -118,6 +122,8 @@ class Plan:
             np.zeros(sizes["fan_in"], np.int64),
             np.zeros(sizes["fan_in"], np.int64),
             np.zeros(sizes["widest"], self.dtype),
+            self._rows(4),
+            self._rows(2),
             np.zeros(row_length(self.samples, 8)),
         )
 
@@ -129,7 +135,7 @@ class Plan:
         sizes = self._sizes
         length = row_length(self.samples, self.dtype.itemsize) * self.dtype.itemsize
         kept = sum(sizes[name] for name in ("a", "z", "gap", "u", "classes"))
-        return (kept + threads * (sizes["a"] + sizes["conv"] + 4)) * length
+        return (kept + threads * (sizes["a"] + sizes["conv"] + 10)) * length
 
 
 def _table(network: Network) -> tuple[npt.NDArray[np.int64], dict[str, int]]:

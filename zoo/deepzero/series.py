@@ -1,0 +1,114 @@
+"""The loss as a function of one number before the last layer.
+
+Where a parameter moves a single number of a sample, by s, and the last layer's weights of it are w,
+the logits move by s w, and the loss by a function of s alone: the cumulants of w under the
+probabilities p, k_1, k_2, ..., are the coefficients of its series,
+
+    log sum_c p_c exp(s w_c) - s w_y = s (k_1 - w_y) + s^2 k_2/2! + s^3 k_3/3! + s^4 k_4/4! + ...
+
+so that all parameters of a unit share them, and none of them passes through a layer.
+"""
+
+from __future__ import annotations
+
+import math
+
+from zoo.deepzero.plan import (
+    ACTIVATION, C, CIN, GAMMA, HCONV, HIN, IN_AT, SHORTCUT, U_AT, WCONV, WEIGHT, WIN,
+)  # fmt: skip
+from zoo.jit import kernel, relaxed
+
+#: The series holds while s times half the range of w is at most this: the first term that is left
+#: out is then below 1e-7 of the first one.
+_HOLDS = 0.05
+
+
+@kernel
+def cumulants(stage, c, cache, series, n):
+    """Coefficients for input c of the last layer, in four rows; returns the largest s."""
+    p, y, theta = cache.p, cache.y, cache.theta
+    classes, fan, at = stage[C], stage[CIN], stage[WEIGHT] + c
+    real = series.dtype.type
+    low = high = theta[at]
+    for q in range(4):
+        for b in range(n):
+            series[q, b] = real(0)
+    for m in range(classes):
+        w = theta[at + m * fan]
+        low, high = min(low, w), max(high, w)
+        for b in range(n):
+            series[0, b] += p[m, b] * w
+    for m in range(classes):  # moments about the mean
+        w = theta[at + m * fan]
+        for b in range(n):
+            d = w - series[0, b]
+            square = p[m, b] * d * d
+            series[1, b] += square
+            series[2, b] += square * d
+            series[3, b] += square * d * d
+    for b in range(n):
+        two = series[1, b]
+        series[3, b] = (series[3, b] - real(3) * two * two) * real(1.0 / 24.0)
+        series[2, b] *= real(1.0 / 6.0)
+        series[1, b] *= real(0.5)
+        series[0, b] -= theta[at + y[b] * fan]
+    half = 0.5 * (high - low)
+    return _HOLDS / half if half > 0.0 else math.inf
+
+
+@relaxed
+def _summed(da, r, series, n):
+    total = da.dtype.type(0)
+    for b in range(n):
+        s = da[r, b]
+        total += s * (series[0, b] + s * (series[1, b] + s * (series[2, b] + s * series[3, b])))
+    return total
+
+
+@relaxed
+def _summed_for_weight(a, r, mu, bent, series, n):
+    total = a.dtype.type(0)
+    step = a.dtype.type(mu)
+    for b in range(n):
+        s = max(step * a[r, b] + bent[0, b], bent[1, b])
+        total += s * (series[0, b] + s * (series[1, b] + s * (series[2, b] + s * series[3, b])))
+    return total
+
+
+@relaxed
+def largest(a, first, count, n):
+    """Largest absolute value of some rows."""
+    most = a.dtype.type(0)
+    for r in range(first, first + count):
+        for b in range(n):
+            most = max(most, abs(a[r, b]))
+    return most
+
+
+@kernel
+def by_change(da, r, series, n):
+    """Sum of the changes of the losses from those of one input of the last layer, row r."""
+    return float(_summed(da, r, series, n))
+
+
+@kernel
+def rectified(stage):
+    """Whether a stage is one of rectified units and nothing else."""
+    single = stage[HCONV] * stage[WCONV] == 1
+    return single and stage[ACTIVATION] == 1 and stage[GAMMA] < 0 and stage[SHORTCUT] < 0
+
+
+@kernel
+def bend(stage, c, cache, bent, n):
+    """Parts of a rectified unit's change: max(du + bent_0, bent_1)."""
+    r, zero = stage[U_AT] + c, bent.dtype.type(0)
+    for b in range(n):
+        bent[0, b] = min(cache.u[r, b], zero)
+        bent[1, b] = -max(cache.u[r, b], zero)
+
+
+@kernel
+def by_weight(stage, cin, pixel, mu, cache, bent, series, n):
+    """Sum of the changes of the losses from one weight of a rectified unit."""
+    r = stage[IN_AT] + cin * stage[HIN] * stage[WIN] + pixel
+    return float(_summed_for_weight(cache.a, r, mu, bent, series, n))
