@@ -1,0 +1,87 @@
+"""Node probes: one probe of a unit's pre-activation gives the derivatives by all of its weights.
+
+Where the losses of the samples are seen one by one, and no sample's activations depend on another
+sample (as they do in batch normalization), a probe moves the unit for all samples at once,
+
+    delta_b = [l_b(z + mu) - l_b(z)]/mu,     dl/dw_i = mean_b delta_b x_bi,    dl/dbias = mean_b delta_b
+
+which is what coordinatewise estimates tend to as mu does to 0. A convolution has a probe a pixel.
+"""
+
+from __future__ import annotations
+
+from zoo.deepzero.change import activate_change, follow, loss_change
+from zoo.deepzero.plan import (
+    BIAS, CIN, HCONV, HIN, IN_AT, KH, KW, PADDING, STRIDE, WCONV, WIN,
+)  # fmt: skip
+from zoo.jit import borrowed, kernel, relaxed
+from zoo.vmath import expm1, log1p
+
+
+@kernel
+def _probe(table, k, c, pixel, mu, cache, scratch, n):
+    """Change of each sample's loss, into ``scratch.mass``."""
+    stage, dz, mass = table[k], scratch.dz, scratch.mass
+    real = dz.dtype.type
+    if k == len(table) - 1:
+        for b in range(n):
+            mass[b] = log1p(cache.p[c, b] * expm1(mu)) - (mu if cache.y[b] == c else 0.0)
+        return
+    for r in range(stage[HCONV] * stage[WCONV]):
+        step = real(mu if r == pixel else 0.0)
+        for b in range(n):
+            dz[r, b] = step
+    activate_change(stage, c, dz, 0, cache, scratch.da, scratch.t, n)
+    follow(table, k, c, cache, scratch, n)
+    loss_change(dz, cache, scratch, n)
+
+
+@relaxed
+def _dot(a, r, delta, n):
+    total = 0.0
+    for b in range(n):
+        total += a[r, b] * delta[b]
+    return total
+
+
+@kernel
+def _add(stage, c, pixel, scale, cache, delta, weights, at, n):
+    """Add delta's part in the derivatives by the weights, and the bias, of channel c."""
+    taps = stage[KH] * stage[KW]
+    y = pixel // stage[WCONV] * stage[STRIDE] - stage[PADDING]
+    x = pixel % stage[WCONV] * stage[STRIDE] - stage[PADDING]
+    for cin in range(stage[CIN]):
+        for tap in range(taps):
+            yy, xx = y + tap // stage[KW], x + tap % stage[KW]
+            if 0 <= yy < stage[HIN] and 0 <= xx < stage[WIN]:
+                r = stage[IN_AT] + (cin * stage[HIN] + yy) * stage[WIN] + xx
+                weights[at + cin * taps + tap] += scale * _dot(cache.a, r, delta, n)
+    if stage[BIAS] >= 0:
+        for b in range(n):
+            weights[at + stage[CIN] * taps] += scale * delta[b]
+
+
+@kernel
+def probe(table, cache, scratch, units, mu, g, n):
+    """Estimate the derivatives of the mean loss by the parameters of some units.
+
+    Parameters
+    ----------
+    table, cache, scratch
+        After :func:`zoo.deepzero.forward.forward` with these n samples.
+    units : (m, 2) int64
+        Stage and channel.
+    mu : float
+    g : float64 array of zeros
+        Receives, unit after unit, the derivatives by its weights and by its bias, if it has one.
+    n : int
+    """
+    cache, scratch = borrowed(cache), borrowed(scratch)
+    at = 0
+    for m in range(len(units)):
+        k, c = units[m]
+        stage = table[k]
+        for pixel in range(stage[HCONV] * stage[WCONV]):
+            _probe(table, k, c, pixel, mu, cache, scratch, n)
+            _add(stage, c, pixel, 1.0 / (mu * n), cache, scratch.mass, g, at, n)
+        at += stage[CIN] * stage[KH] * stage[KW] + (stage[BIAS] >= 0)
