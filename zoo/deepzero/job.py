@@ -1,0 +1,182 @@
+"""What is trained, on what, and how: all that a shard needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.deepzero.blackbox import BlackBox
+from zoo.deepzero.config import DeepZeroConfig
+from zoo.deepzero.cost import blocks, change_costs, stage_of, unit_costs
+from zoo.deepzero.engine import Engine
+from zoo.deepzero.masks import Masks, cyclic, kept_weights
+from zoo.deepzero.network import Network
+from zoo.problem import never
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+#: Costs of a step, see :func:`zoo.deepzero.cost.change_costs`, from which on it is cut in pieces.
+_LARGE = 2e9
+_PIECES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A training run, without what changes in it.
+
+    Attributes
+    ----------
+    data : Dataset or Arrays
+    config : DeepZeroConfig
+        Completed.
+    seed : int
+    network : Network, optional
+        None: a black box,
+    loss : callable, optional
+        of this function of parameters and batch,
+    template : array or dict of arrays, optional
+        with parameters of this form.
+    augment : bool
+    sparsities : mapping
+        Name of a stage -> share of its weights that a step leaves out; empty if that is none.
+    """
+
+    data: Any
+    config: DeepZeroConfig
+    seed: int
+    network: Network | None = None
+    loss: Callable[[Any, Any], float] | None = None
+    template: Any = None
+    augment: bool = False
+    sparsities: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of parameters d."""
+        if self.network is not None:
+            return self.network.parameters
+        template = self.template
+        arrays = template.values() if isinstance(template, dict) else [template]
+        return sum(np.size(array) for array in arrays)
+
+    @property
+    def normalized(self) -> bool:
+        """Whether there is batch normalization."""
+        return self.network is not None and self.network.normalized
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; its last batch may be smaller."""
+        return -(-self.data.count("train") // self.config.batch)
+
+    @property
+    def samples(self) -> int:
+        """Most samples of a batch."""
+        scored = 0
+        if self.config.sparsity and self.network is not None:
+            scored = self.config.grasp_samples * self.network.classes
+        return max(min(self.config.batch, self.data.count("train")), scored)
+
+    def model(self, threads: int = 1, cancelled: Callable[[], bool] = never) -> Any:
+        """Network or black box at work."""
+        if self.network is None:
+            assert self.loss is not None
+            return BlackBox(self.loss, self.template, cancelled)
+        dtype = np.float32 if self.config.precision == "single" else np.float64
+        return Engine(self.network, self.samples, dtype, threads, cancelled)
+
+    @cached_property
+    def shards(self) -> int:
+        """Pieces of a step; a function of the job alone."""
+        if self.config.shards is not None:
+            return self.config.shards
+        return 1 if self.cost * self.config.batch < _LARGE else _PIECES
+
+    @cached_property
+    def costs(self) -> Array:
+        """Cost of each coordinate, or of each unit, for one sample."""
+        if self.network is None:
+            return np.ones(self.size)
+        if self.config.oracle == "node":
+            return unit_costs(self.network)[self.units[:, 0]]
+        costs = change_costs(self.network)
+        if self.sparsities:
+            kept = kept_weights(self.network, self.sparsities)
+            shares = [kept[s.name] / s.weights for s in self.network.stages]
+            expected = costs[stage_of(self.network, np.arange(self.size))]
+            for stage, share in zip(self.network.stages, shares, strict=True):
+                expected[stage.weight : stage.weight + stage.weights] *= share
+            return expected
+        return costs[stage_of(self.network, np.arange(self.size))]
+
+    @property
+    def cost(self) -> float:
+        """Cost of a step, for one sample."""
+        from zoo.deepzero.cost import forward_flops
+
+        if self.network is None:
+            return 0.0
+        if self.config.oracle in ("rge", "es"):
+            return 2.0 * self.config.directions * forward_flops(self.network)
+        share = 1.0 - self.config.sparsity if self.config.oracle == "cyclic" else 1.0
+        return share * float(self.costs.sum())
+
+    @cached_property
+    def bounds(self) -> Ints:
+        """Where the shards' blocks of coordinates, or of units, begin and end (shards + 1,)."""
+        return blocks(self.costs, self.shards)
+
+    @cached_property
+    def units(self) -> Ints:
+        """Stage and channel of each unit (m, 2)."""
+        assert self.network is not None
+        pairs = [(k, c) for k, s in enumerate(self.network.stages) for c in range(s.channels)]
+        return np.array(pairs, np.int64)
+
+    @cached_property
+    def probes(self) -> Ints:
+        """Probes of a channel of each stage."""
+        assert self.network is not None
+        return np.array([s.height_conv * s.width_conv for s in self.network.stages])
+
+    @cached_property
+    def masks(self) -> Masks | None:
+        """Masks, if weights are left out."""
+        if self.network is None or not self.sparsities:
+            return None
+        return Masks(self.network, kept_weights(self.network, self.sparsities), self.seed)
+
+    def coordinates(self, step: int) -> Ints:
+        """Coordinates that a step estimates, in the order in which shards answer."""
+        if self.config.oracle == "node":
+            return self._by_units
+        if self.config.oracle == "cyclic":
+            block = max(1, round((1.0 - self.config.sparsity) * self.size))
+            return cyclic(self.size, block, self.seed, step)
+        if self.masks is None:
+            return np.arange(self.size)
+        every = self.config.mask_every * self.steps_per_epoch
+        return self.masks.chosen(step // every if every else step)
+
+    @cached_property
+    def _by_units(self) -> Ints:
+        assert self.network is not None
+        parts = []
+        for k, c in self.units:
+            stage = self.network.stages[k]
+            first = stage.weight + c * stage.fan_in
+            parts.append(np.arange(first, first + stage.fan_in))
+            if stage.bias >= 0:
+                parts.append(np.array([stage.bias + c]))
+        return np.concatenate(parts)
+
+    def own(self, shard: int, coordinates: Ints) -> Ints:
+        """Those of some coordinates, in ascending order, that are a shard's."""
+        first, last = np.searchsorted(coordinates, self.bounds[shard : shard + 2])
+        return coordinates[first:last]
