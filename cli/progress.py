@@ -45,7 +45,9 @@ class ProgressLine:
         if now.of:  # counts steps, or something else
             of = f"/{now.of:,}" if now.done == now.step else f" ({now.done / now.of:.0%})"
         parts = [f"step {now.step:,}{of}"]
-        parts.append(f"best {now.best:.6g}")
+        parts.append(f"{now.value} {now.best:.6g}")
+        if now.told:
+            parts.append(now.told)
         if not math.isnan(now.spread):
             parts.append(f"spread {now.spread:.2e}")
         parts += self._rates()

@@ -87,6 +87,15 @@ METHODS: dict[str, MethodEntry] = {
         "zoo.cma.method:CMA",
         {"steps": 10_000},
     ),
+    "deepzero": MethodEntry(
+        "DeepZero: networks trained by forward passes alone, coordinate by coordinate",
+        "zoo.deepzero.config:DeepZeroConfig",
+        "zoo.deepzero.method:DeepZero",
+        inputs={"Network and data": "zoo.deepzero.config:NetworkConfig"},
+        study="zoo.deepzero.study",
+        example="--model mlp --data digits --oracle node --seed 1",
+        result=("test_accuracy", "train_loss", "queries", "steps", "parameters", "oracle"),
+    ),
     "gsd": MethodEntry(
         "Private-GSD: a differentially private synthetic table by a genetic algorithm",
         "evolve.gsd.config:GSDConfig",

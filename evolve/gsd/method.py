@@ -72,6 +72,7 @@ class GSD:
     """
 
     resident = True
+    concurrent = True
     problem: Problem | None = None
 
     def __init__(self, curator: Curator, config: GSDConfig, design: Design, seed: int) -> None:

@@ -281,7 +281,7 @@ def assembled(
         "ledger": tables.ledger if ledger is not None else None,
     }
 
-    def complete(fields: dict[str, Any]) -> dict[str, Any]:
+    def complete(fields: dict[str, Any], folder: Path | None) -> dict[str, Any]:
         codes = method.codes.astype(np.int32)
         return fields | {"out": _written(tables.out, schema, codes, given)}
 

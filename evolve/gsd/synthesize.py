@@ -189,7 +189,7 @@ def resume(
 
 def _launched(prepared: Prepared, **how: Any) -> Any:
     if how["folder"] is None:
-        prepared = replace(prepared, complete=lambda fields: fields | {"out": None})
+        prepared = replace(prepared, complete=lambda fields, folder: fields | {"out": None})
     result = launch(prepared, **how)
     method: Any = prepared.method
     result["codes"] = method.codes.astype(np.int32)

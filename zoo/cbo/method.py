@@ -68,6 +68,7 @@ class CBO:
     """
 
     resident = True
+    concurrent = True
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class CMA:
 
     shards = 1
     resident = False
+    concurrent = True
 
     def __init__(
         self,

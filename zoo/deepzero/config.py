@@ -127,7 +127,9 @@ class DeepZeroConfig:
 
     def __post_init__(self) -> None:
         if not self.sparsity < 1:
-            raise InputError(f"sparsity must be >= 0 and < 1, got {self.sparsity:g}: nothing is left")
+            raise InputError(
+                f"sparsity must be >= 0 and < 1, got {self.sparsity:g}: nothing is left"
+            )
         oracle = self.oracle
         for name, oracles in _ONLY.items():
             given = getattr(self, name) != getattr(DeepZeroConfig, name)

@@ -50,9 +50,6 @@ def estimate(
     for i in range(first, last):
         u = directions(i)
         ahead = loss(theta + mu * u)
-        if base is None:
-            slope = (ahead - loss(theta - mu * u)) / (2.0 * mu)
-        else:
-            slope = (ahead - base) / mu
-        total += slope * u
+        back, span = (loss(theta - mu * u), 2.0 * mu) if base is None else (base, mu)
+        total += (ahead - back) / span * u
     return total

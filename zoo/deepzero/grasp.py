@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.deepzero.network import Network
+from zoo.deepzero.net.network import Network
 from zoo.errors import InputError
 
 Array = npt.NDArray[np.float64]

@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from zoo.deepzero.blackbox import BlackBox
 from zoo.deepzero.config import DeepZeroConfig
-from zoo.deepzero.cost import blocks, change_costs, stage_of, unit_costs
-from zoo.deepzero.engine import Engine
 from zoo.deepzero.masks import Masks, cyclic, kept_weights
-from zoo.deepzero.network import Network
+from zoo.deepzero.net.cost import blocks, change_costs, stage_of, unit_costs
+from zoo.deepzero.net.engine import Engine
+from zoo.deepzero.net.network import Network
 from zoo.problem import never
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: Costs of a step, see :func:`zoo.deepzero.cost.change_costs`, from which on it is cut in pieces.
+#: Costs of a step (:func:`zoo.deepzero.net.cost.change_costs`) from which on it is cut in pieces.
 _LARGE = 2e9
 _PIECES = 8
 
@@ -118,7 +118,7 @@ class Job:
     @property
     def cost(self) -> float:
         """Cost of a step, for one sample."""
-        from zoo.deepzero.cost import forward_flops
+        from zoo.deepzero.net.cost import forward_flops
 
         if self.network is None:
             return 0.0

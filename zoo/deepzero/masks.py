@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zoo.deepzero.network import Network
+from zoo.deepzero.net.network import Network
 
 Ints = npt.NDArray[np.int64]
 

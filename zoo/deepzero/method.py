@@ -56,7 +56,9 @@ class DeepZero:
         self.job, self.theta = job, theta.astype(np.float64)
         config = job.config
         self.concurrent = job.network is not None
-        self.rule = Rule.new(config.rule, float(config.momentum or 0.0), config.weight_decay, len(theta))
+        self.rule = Rule.new(
+            config.rule, float(config.momentum or 0.0), config.weight_decay, len(theta)
+        )
         channels = sum(stage.channels for stage in job.network.stages) if job.network else 0
         self.moments = np.tile([0.0, 1.0], (channels, 1)) if moments is None else moments.copy()
         self._stale = np.zeros(len(theta) if config.oracle == "cyclic" else 0)
@@ -113,11 +115,12 @@ class DeepZero:
     def _score(self, reports: list[Report]) -> None:
         job = self.job
         count = job.config.grasp_directions
-        self._scored.append(sum(report.values for report in reports) / count)
+        self._scored.append(_summed(reports) / count)
         if len(self._scored) < 2:
             return
         assert job.network is not None
-        found = grasp.scores(self.theta, *self._scored, job.config.mu)
+        before, after = self._scored
+        found = grasp.scores(self.theta, before, after, job.config.mu)
         self._prune(grasp.ratios(job.network, found, job.config.sparsity, job.config.grasp))
         self._due = "gradient"
 
@@ -151,8 +154,7 @@ class DeepZero:
         job, config = self.job, self.job.config
         if config.oracle in ("rge", "es"):
             count = config.directions // (2 if config.oracle == "es" else 1)
-            total: Array = sum(report.values for report in reports) / count
-            return total
+            return _summed(reports) / count
         g = self._stale * config.decay if config.oracle == "cyclic" else np.zeros(len(self.theta))
         g[job.coordinates(self._step)] = np.concatenate([report.values for report in reports])
         if config.oracle == "cyclic":
@@ -290,3 +292,10 @@ class DeepZero:
             "status": status,
             "message": message,
         }
+
+
+def _summed(reports: list[Report]) -> Array:
+    total = reports[0].values.copy()
+    for report in reports[1:]:
+        total += report.values
+    return total

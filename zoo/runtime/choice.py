@@ -65,7 +65,7 @@ def hosted(
     """
     placement.check(threads)
     if crew is None and not placement.distributed:
-        yield in_process(method.problem, threads)
+        yield in_process(method, threads)
         return
     shards = _shards_travel(method, placement)
     size = placement.count()
@@ -73,7 +73,7 @@ def hosted(
         why_not = _stay(method.problem, cancelled)
         emit(Event(NOTE, {"text": why_not or f"evaluations go to {_cores()} workers"}))
         if why_not:
-            yield in_process(method.problem, None)
+            yield in_process(method, None)
             return
     from zoo.runtime.distributed.crew import Crew as NewCrew
     from zoo.runtime.distributed.evaluations import EvaluationHost
@@ -95,17 +95,20 @@ def hosted(
                 counts["workers"] = len(crew.live())
 
 
-def in_process(problem: Problem | None, threads: int | None) -> Host:
+def in_process(method: Method, threads: int | None) -> Host:
     """Pick threads where evaluations may run at once, else the calling thread."""
-    if threads == 1 or (problem is not None and not problem.objective.concurrent):
+    problem = method.problem
+    if threads == 1 or not (problem.objective if problem is not None else method).concurrent:
         return InlineHost()
     return ThreadsHost(threads)
 
 
 def _shards_travel(method: Method, placement: Placement) -> bool:
     """Whether shards go to the workers, or only the evaluations of their points."""
-    if method.problem is None and placement.distribute == "evaluations":
-        raise InputError("this method has no evaluations to distribute: distribute must be shards")
+    if method.problem is None:
+        if placement.distribute == "evaluations":
+            raise InputError("this method has no evaluations to distribute: it must be shards")
+        return True
     if placement.distribute != "auto":
         return placement.distribute == "shards"
     return method.resident and _compiled(method.problem)
@@ -125,7 +128,7 @@ def _idle(method: Method, wanted: int, travel: bool) -> list[str]:
     what = f"the population is {shards} shards" if shards > 1 else "the population is one shard"
     blocks = "" if travel else ", and a batched objective takes a shard's points at once"
     hint = f"--shards {wanted} would use {wanted}"
-    if not method.resident:
+    if not method.resident and method.problem is not None:
         hint = "--distribute evaluations would use them" if travel else "it needs no others"
     few = f"{shards} workers have" if shards > 1 else "one worker has"
     return [f"{what}{blocks}: only {few} work to do ({hint})"]

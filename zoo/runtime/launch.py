@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, Interrupted, ObjectiveError
@@ -38,7 +39,8 @@ class Prepared:
     folder : str, optional
         Run folder, if the method wants one whether or not it is asked for.
     complete : callable
-        Takes the fields of the result, once the run has ended; returns those to be kept.
+        Takes the fields of the result, and the run folder if there is one, once the run has ended;
+        returns the fields to be kept.
     minimum : float, optional
         Known minimum of a test function.
     """
@@ -51,7 +53,9 @@ class Prepared:
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     folder: str | None = None
-    complete: Callable[[dict[str, Any]], dict[str, Any]] = field(default=lambda fields: fields)
+    complete: Callable[[dict[str, Any], Path | None], dict[str, Any]] = field(
+        default=lambda fields, folder: fields
+    )
     minimum: float | None = None
 
 
@@ -156,7 +160,7 @@ def launch(
                 folder.finish(partial, PARTIAL)
         raise
     else:
-        result = prepared.complete(fields(elapsed))
+        result = prepared.complete(fields(elapsed), None if folder is None else folder.path)
         if folder is not None:
             folder.finish(result)
         return optimize_result(result)

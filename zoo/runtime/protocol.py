@@ -32,7 +32,8 @@ class Progress:
     """Where a run stands.
 
     ``done`` and ``of`` count the unit of the nearest limit (steps, say); ``of`` 0: no limit known.
-    ``unit`` is what is counted as evaluations.
+    ``unit`` is what is counted as evaluations, ``value`` what best is, ``told`` what else is to be
+    said.
     """
 
     step: int
@@ -42,6 +43,8 @@ class Progress:
     done: int = 0
     of: int = 0
     unit: str = "evaluations"
+    value: str = "best"
+    told: str = ""
 
 
 class Shard(Protocol):
@@ -73,12 +76,19 @@ class Method(Protocol):
         None if nothing is evaluated that came from outside.
     shards : int
     resident : bool
-        Whether shards hold a population; if not, they only evaluate what they are told.
+        Whether shards hold a population; if not, they keep nothing from one message to the next.
+    concurrent : bool
+        Whether shards may step side by side in one process; of a problem, its objective says so.
     """
 
     problem: Problem | None
-    shards: int
     resident: bool
+    concurrent: bool
+
+    @property
+    def shards(self) -> int:
+        """Number of shards, which belongs to the configuration."""
+        ...
 
     def shard(self, index: int, threads: int, cancelled: Callable[[], bool]) -> Shard:
         """Build shard ``index``; it may use ``threads`` and stops when ``cancelled``."""

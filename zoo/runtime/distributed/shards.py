@@ -61,6 +61,7 @@ class RayHost:
         self._cancelled: Callable[[], bool] = never
         self._key = ""
         self._cpus: set[str] = set()
+        self._resident = True
         self._forget()
 
     def _forget(self) -> None:
@@ -79,6 +80,7 @@ class RayHost:
         self._forget()
         self._cancelled = cancelled
         self._objective = None if method.problem is None else method.problem.objective
+        self._resident = method.resident
         self._states = list(states) if states else [None] * method.shards
         self._homes = [None] * method.shards
         self._deaths = [0] * method.shards
@@ -95,6 +97,8 @@ class RayHost:
             sent = self.crew.put(message)
         reports = self._ask("step", sent)
         self._deaths = [0] * len(self._deaths)
+        if not self._resident:  # a lost shard need not be told what has been
+            return reports
         self._log.append(sent)
         self._log_bytes += size
         since = time.perf_counter() - self._checked

@@ -10,13 +10,8 @@ import math
 
 import numpy as np
 
-from zoo.deepzero.plan import (
-    ACTIVATION, AVERAGE_H, AVERAGE_W, BETA, BIAS, C, CHANNEL_AT, CIN, GAMMA, GAP_AT, H, HCONV, HIN,
-    HPOOL, IN_AT, KH, KW, LEVELS, MAXPOOL, OUT_AT, PADDING, SHORTCUT, SHORTCUT_AT, SHORTCUT_C,
-    SHORTCUT_CHANNEL, SHORTCUT_H, SHORTCUT_STRIDE, SHORTCUT_W, STRIDE, U_AT, W, WCONV, WEIGHT, WIN,
-    WPOOL, Z_AT,
-)  # fmt: skip
-from zoo.deepzero.tile import sums
+from zoo.deepzero.net import columns as col
+from zoo.deepzero.net.tile import sums
 from zoo.jit import borrowed, kernel, relaxed
 from zoo.vmath import exp
 
@@ -31,9 +26,9 @@ def convolve(stage, x, x_at, first, last, out, out_at, theta, start, start_at, s
     Output channel c starts from ``start[start_at + c]``; taps that fall outside of the map are
     zero, and are left out.
     """
-    hin, win, hout, wout = stage[HIN], stage[WIN], stage[HCONV], stage[WCONV]
-    kh, kw, stride, padding = stage[KH], stage[KW], stage[STRIDE], stage[PADDING]
-    fan = stage[CIN] * kh * kw
+    hin, win, hout, wout = stage[col.HIN], stage[col.WIN], stage[col.HCONV], stage[col.WCONV]
+    kh, kw, stride, padding = stage[col.KH], stage[col.KW], stage[col.STRIDE], stage[col.PADDING]
+    fan = stage[col.CIN] * kh * kw
     for y in range(hout):
         for z in range(wout):
             count = 0
@@ -48,8 +43,8 @@ def convolve(stage, x, x_at, first, last, out, out_at, theta, start, start_at, s
                                 tap[count] = (c * kh + i) * kw + j
                                 count += 1
             sums(
-                out, out_at + y * wout + z, hout * wout, stage[C],
-                x, source, tap, count, theta, stage[WEIGHT], fan, start, start_at, n,
+                out, out_at + y * wout + z, hout * wout, stage[col.C],
+                x, source, tap, count, theta, stage[col.WEIGHT], fan, start, start_at, n,
             )  # fmt: skip
 
 
@@ -121,14 +116,14 @@ def add_shortcut(stage, c, a, only, out, out_at, n):
 
     ``only`` is the one channel of it that is not zero, -1: all of them.
     """
-    source = c - stage[SHORTCUT_CHANNEL]
-    if source < 0 or source >= stage[SHORTCUT_C] or only not in (-1, source):
+    source = c - stage[col.SHORTCUT_CHANNEL]
+    if source < 0 or source >= stage[col.SHORTCUT_C] or only not in (-1, source):
         return
-    high, wide, step = stage[SHORTCUT_H], stage[SHORTCUT_W], stage[SHORTCUT_STRIDE]
-    for y in range(stage[HCONV]):
-        for x in range(stage[WCONV]):
-            q = out_at + y * stage[WCONV] + x
-            r = stage[SHORTCUT_AT] + (source * high + y * step) * wide + x * step
+    high, wide, step = stage[col.SHORTCUT_H], stage[col.SHORTCUT_W], stage[col.SHORTCUT_STRIDE]
+    for y in range(stage[col.HCONV]):
+        for x in range(stage[col.WCONV]):
+            q = out_at + y * stage[col.WCONV] + x
+            r = stage[col.SHORTCUT_AT] + (source * high + y * step) * wide + x * step
             for b in range(n):
                 out[q, b] += a[r, b]
 
@@ -136,10 +131,10 @@ def add_shortcut(stage, c, a, only, out, out_at, n):
 @kernel
 def _pool(stage, c, pre, pre_at, gap, u, n):
     """Maxima of the windows of channel c, and how far below them each pixel is."""
-    wconv, size = stage[WCONV], stage[MAXPOOL]
-    for y in range(stage[HPOOL]):
-        for x in range(stage[WPOOL]):
-            r = stage[U_AT] + (c * stage[HPOOL] + y) * stage[WPOOL] + x
+    wconv, size = stage[col.WCONV], stage[col.MAXPOOL]
+    for y in range(stage[col.HPOOL]):
+        for x in range(stage[col.WPOOL]):
+            r = stage[col.U_AT] + (c * stage[col.HPOOL] + y) * stage[col.WPOOL] + x
             first = y * size * wconv + x * size
             for b in range(n):
                 u[r, b] = pre[pre_at + first, b]
@@ -149,7 +144,7 @@ def _pool(stage, c, pre, pre_at, gap, u, n):
                     u[r, b] = max(u[r, b], pre[q, b])
             for i in range(size * size if size > 1 else 0):
                 q = first + i // size * wconv + i % size
-                g = stage[GAP_AT] + c * stage[HCONV] * wconv + q
+                g = stage[col.GAP_AT] + c * stage[col.HCONV] * wconv + q
                 for b in range(n):
                     gap[g, b] = pre[pre_at + q, b] - u[r, b]
 
@@ -157,20 +152,22 @@ def _pool(stage, c, pre, pre_at, gap, u, n):
 @kernel
 def _average(stage, c, a, u, free, r, n):
     """Activation of channel c; row r of ``free`` may be used."""
-    high, wide = stage[AVERAGE_H], stage[AVERAGE_W]
+    high, wide = stage[col.AVERAGE_H], stage[col.AVERAGE_W]
     share = a.dtype.type(1.0 / (high * wide))
-    for y in range(stage[H]):
-        for x in range(stage[W]):
-            q = stage[OUT_AT] + (c * stage[H] + y) * stage[W] + x
-            first = stage[U_AT] + (c * stage[HPOOL] + y * high) * stage[WPOOL] + x * wide
+    for y in range(stage[col.H]):
+        for x in range(stage[col.W]):
+            q = stage[col.OUT_AT] + (c * stage[col.H] + y) * stage[col.W] + x
+            first = (
+                stage[col.U_AT] + (c * stage[col.HPOOL] + y * high) * stage[col.WPOOL] + x * wide
+            )
             if high * wide == 1:
-                _activate(u, first, n, stage[ACTIVATION], stage[LEVELS], a, q)
+                _activate(u, first, n, stage[col.ACTIVATION], stage[col.LEVELS], a, q)
                 continue
             for b in range(n):
                 a[q, b] = a.dtype.type(0)
             for i in range(high * wide):
-                at = first + i // wide * stage[WPOOL] + i % wide
-                _activate(u, at, n, stage[ACTIVATION], stage[LEVELS], free, r)
+                at = first + i // wide * stage[col.WPOOL] + i % wide
+                _activate(u, at, n, stage[col.ACTIVATION], stage[col.LEVELS], free, r)
                 for b in range(n):
                     a[q, b] += free[r, b] * share
 
@@ -179,29 +176,29 @@ def _average(stage, c, a, u, free, r, n):
 def _stage(stage, cache, scratch, n, training):
     """Pass through one stage."""
     theta, z, dz = cache.theta, cache.z, scratch.dz
-    pixels = stage[HCONV] * stage[WCONV]
-    normalized = stage[GAMMA] >= 0
-    to, at = (z, stage[Z_AT]) if normalized else (dz, 0)
-    start, start_at = (theta, stage[BIAS]) if stage[BIAS] >= 0 else (scratch.start, 0)
+    pixels = stage[col.HCONV] * stage[col.WCONV]
+    normalized = stage[col.GAMMA] >= 0
+    to, at = (z, stage[col.Z_AT]) if normalized else (dz, 0)
+    start, start_at = (theta, stage[col.BIAS]) if stage[col.BIAS] >= 0 else (scratch.start, 0)
     convolve(
-        stage, cache.a, stage[IN_AT], 0, stage[CIN], to, at, theta, start, start_at,
+        stage, cache.a, stage[col.IN_AT], 0, stage[col.CIN], to, at, theta, start, start_at,
         scratch.source, scratch.tap, n,
     )  # fmt: skip
-    for c in range(stage[C]):
+    for c in range(stage[col.C]):
         first = c * pixels
         if normalized:
-            k = stage[CHANNEL_AT] + c
+            k = stage[col.CHANNEL_AT] + c
             if training:
                 cache.moments[k, 0], cache.moments[k, 1] = _centre(z, at + first, pixels, n)
             else:
                 _subtract(z, at + first, pixels, n, cache.moments[k, 0])
             cache.inverse[k] = 1.0 / math.sqrt(cache.moments[k, 1] + EPS)
-            scale = z.dtype.type(theta[stage[GAMMA] + c] * cache.inverse[k])
-            beta = theta[stage[BETA] + c]
+            scale = z.dtype.type(theta[stage[col.GAMMA] + c] * cache.inverse[k])
+            beta = theta[stage[col.BETA] + c]
             for r in range(first, first + pixels):
                 for b in range(n):
                     dz[r, b] = scale * z[at + r, b] + beta
-        if stage[SHORTCUT] >= 0:
+        if stage[col.SHORTCUT] >= 0:
             add_shortcut(stage, c, cache.a, -1, dz, first, n)
         _pool(stage, c, dz, first, cache.gap, cache.u, n)
         _average(stage, c, cache.a, cache.u, dz, first, n)
@@ -245,7 +242,7 @@ def forward(table, cache, scratch, n, training):
     Parameters
     ----------
     table, cache, scratch
-        Of :class:`zoo.deepzero.plan.Plan`; the input is in the first rows of ``cache.a``.
+        Of :class:`zoo.deepzero.net.plan.Plan`; the input is in the first rows of ``cache.a``.
     n : int
     training : bool
         Normalize by the batch; if not, by ``cache.moments``.
@@ -258,4 +255,4 @@ def forward(table, cache, scratch, n, training):
     cache, scratch = borrowed(cache), borrowed(scratch)
     for k in range(len(table)):
         _stage(table[k], cache, scratch, n, training)
-    return _softmax(cache.a, table[len(table) - 1, OUT_AT], cache, scratch.mass, n)
+    return _softmax(cache.a, table[len(table) - 1, col.OUT_AT], cache, scratch.mass, n)

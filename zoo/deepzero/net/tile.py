@@ -87,7 +87,9 @@ def _tile(rows: int) -> Any:
                 return builder.bitcast(builder.gep(data[name], [index]), vector.as_pointer())
 
             numbers = [ir.IntType(64)(r) for r in range(rows)]
-            sums = [[cgutils.alloca_once(builder, vector) for _ in range(_VECTORS)] for _ in numbers]
+            sums = [
+                [cgutils.alloca_once(builder, vector) for _ in range(_VECTORS)] for _ in numbers
+            ]
             for number, row_of_sums in zip(numbers, sums, strict=True):
                 begin = broadcast(item("start", given["first"], number))
                 for total in row_of_sums:

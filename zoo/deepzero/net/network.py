@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.deepzero.layers import ACTIVATIONS, Layer, Residual, parse
+from zoo.deepzero.net.layers import ACTIVATIONS, Layer, Residual, parse
 from zoo.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ class Stage:
     height, width : int
         Of the stage's map.
     activation : int
-        Number in :data:`zoo.deepzero.layers.ACTIVATIONS`.
+        Number in :data:`zoo.deepzero.net.layers.ACTIVATIONS`.
     levels : int
         Of a quantized activation.
     shortcut : int
@@ -142,10 +142,10 @@ class Network:
         found: dict[str, tuple[slice, tuple[int, ...]]] = {}
         for stage in self.stages:
             kernel = (stage.kernel_height, stage.kernel_width)
-            weight = (stage.channels, stage.channels_in, *kernel)
+            shapes: dict[str, tuple[int, ...]] = {"bias": (stage.channels,)}
+            shapes["weight"] = (stage.channels, stage.channels_in, *kernel)
             if stage.name.startswith("dense"):
-                weight = (stage.channels, stage.fan_in)
-            shapes = {"weight": weight, "bias": (stage.channels,)}
+                shapes["weight"] = (stage.channels, stage.fan_in)
             shapes |= {"gamma": (stage.channels,), "beta": (stage.channels,)}
             for name, shape in shapes.items():
                 at = getattr(stage, name)
@@ -168,7 +168,7 @@ class Network:
 
 
 #: Purpose of the random numbers of the first parameters; see :mod:`zoo.streams`.
-_INITIAL = 33
+_INITIAL = 39
 
 
 def network(text: str, shape: Sequence[int], classes: int) -> Network:
@@ -191,7 +191,9 @@ def network(text: str, shape: Sequence[int], classes: int) -> Network:
     if not (plain and last.name.startswith("dense") and last.height * last.width == 1):
         raise InputError("the last layer of a network must be 'dense', for its outputs are classes")
     if last.channels != classes:
-        raise InputError(f"the last layer has {last.channels} outputs, but there are {classes} classes")
+        raise InputError(
+            f"the last layer has {last.channels} outputs, but there are {classes} classes"
+        )
     return Network(text, builder.input, tuple(stages))
 
 
@@ -235,7 +237,9 @@ class _Builder:
             )
         after = self.shape
         stride = -(-before[1] // after[1])
-        fits = all(-(-size // stride) == now for size, now in zip(before[1:], after[1:], strict=True))
+        fits = all(
+            -(-size // stride) == now for size, now in zip(before[1:], after[1:], strict=True)
+        )
         if not fits or after[0] < before[0]:
             raise InputError(
                 f"a residual block turns {_show(before)} into {_show(after)}: its shortcut can "
@@ -261,9 +265,14 @@ class _Builder:
             padding = layer.options.get("padding", size // 2)
             if padding >= size:
                 raise InputError(f"{name}: padding must be less than kernel, got {padding}, {size}")
-        out = [(s + 2 * padding - k) // stride + 1 for s, k in zip((height, width), kernel, strict=True)]
+        out = [
+            (s + 2 * padding - k) // stride + 1
+            for s, k in zip((height, width), kernel, strict=True)
+        ]
         if min(out) < 1:
-            raise InputError(f"{name}: a kernel of {kernel[0]} does not fit into {_show(self.shape)}")
+            raise InputError(
+                f"{name}: a kernel of {kernel[0]} does not fit into {_show(self.shape)}"
+            )
         weights = number * channels * kernel[0] * kernel[1]
         self.stages.append(
             Stage(

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import math
 
-from zoo.deepzero.plan import (
-    ACTIVATION, C, CIN, GAMMA, HCONV, HIN, IN_AT, SHORTCUT, U_AT, WCONV, WEIGHT, WIN,
-)  # fmt: skip
+from zoo.deepzero.net import columns as col
 from zoo.jit import kernel, relaxed
 
 #: The series holds while s times half the range of w is at most this: the first term that is left
@@ -27,7 +25,7 @@ _HOLDS = 0.05
 def cumulants(stage, c, cache, series, n):
     """Coefficients for input c of the last layer, in four rows; returns the largest s."""
     p, y, theta = cache.p, cache.y, cache.theta
-    classes, fan, at = stage[C], stage[CIN], stage[WEIGHT] + c
+    classes, fan, at = stage[col.C], stage[col.CIN], stage[col.WEIGHT] + c
     real = series.dtype.type
     low = high = theta[at]
     for q in range(4):
@@ -94,14 +92,16 @@ def by_change(da, r, series, n):
 @kernel
 def rectified(stage):
     """Whether a stage is one of rectified units and nothing else."""
-    single = stage[HCONV] * stage[WCONV] == 1
-    return single and stage[ACTIVATION] == 1 and stage[GAMMA] < 0 and stage[SHORTCUT] < 0
+    single = stage[col.HCONV] * stage[col.WCONV] == 1
+    return (
+        single and stage[col.ACTIVATION] == 1 and stage[col.GAMMA] < 0 and stage[col.SHORTCUT] < 0
+    )
 
 
 @kernel
 def bend(stage, c, cache, bent, n):
     """Parts of a rectified unit's change: max(du + bent_0, bent_1)."""
-    r, zero = stage[U_AT] + c, bent.dtype.type(0)
+    r, zero = stage[col.U_AT] + c, bent.dtype.type(0)
     for b in range(n):
         bent[0, b] = min(cache.u[r, b], zero)
         bent[1, b] = -max(cache.u[r, b], zero)
@@ -110,5 +110,5 @@ def bend(stage, c, cache, bent, n):
 @kernel
 def by_weight(stage, cin, pixel, mu, cache, bent, series, n):
     """Sum of the changes of the losses from one weight of a rectified unit."""
-    r = stage[IN_AT] + cin * stage[HIN] * stage[WIN] + pixel
+    r = stage[col.IN_AT] + cin * stage[col.HIN] * stage[col.WIN] + pixel
     return float(_summed_for_weight(cache.a, r, mu, bent, series, n))

@@ -2,7 +2,7 @@
 
     dense 32, relu, dense 10
     conv 18, batchnorm, relu, maxpool, avgpool, dense
-    conv 16 bias=no, bn, relu, (conv 16 bias=no, bn, relu, conv 16 bias=no, bn), relu, avgpool, dense
+    conv 16, bn, relu, (conv 16 bias=no, bn, relu, conv 16 bias=no, bn), relu, avgpool, dense
 
 A ``dense`` without a number has one output a class. ``kernel`` (3), ``stride`` (1), ``padding``
 (kernel // 2) and ``bias`` (yes) follow a convolution. ``maxpool`` and ``avgpool`` take the size of

@@ -1,7 +1,7 @@
 """Where the kernels find things: a table of the stages, and the memory of a batch.
 
 Everything lies in rows, and a row is one number of the network for all samples of the batch (see
-:mod:`zoo.deepzero.tile`). The input is activation 0, and stage k makes activation k + 1; pixel
+:mod:`zoo.deepzero.net.tile`). The input is activation 0, and stage k makes activation k + 1; pixel
 (c, y, x) of an activation is row ``at + (c height + y) width + x``.
 """
 
@@ -12,26 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zoo.deepzero.network import Network
-from zoo.deepzero.tile import row_length, rows
-
-#: Columns of the table: those of :class:`zoo.deepzero.network.Stage`, and where its rows are.
-COLUMNS = (
-    "channels_in", "height_in", "width_in", "channels", "kernel_height", "kernel_width", "stride",
-    "padding", "height_conv", "width_conv", "weight", "bias", "gamma", "beta", "shortcut_stride",
-    "shortcut_channel", "activation", "levels", "maxpool", "height_pool", "width_pool",
-    "average_height", "average_width", "height", "width",
-)  # fmt: skip
-(
-    CIN, HIN, WIN, C, KH, KW, STRIDE, PADDING, HCONV, WCONV, WEIGHT, BIAS, GAMMA, BETA,
-    SHORTCUT_STRIDE, SHORTCUT_CHANNEL, ACTIVATION, LEVELS, MAXPOOL, HPOOL, WPOOL, AVERAGE_H,
-    AVERAGE_W, H, W,
-) = range(len(COLUMNS))  # fmt: skip
-#: Activation that a shortcut adds, -1: none; its first row, and its shape.
-SHORTCUT, SHORTCUT_AT, SHORTCUT_C, SHORTCUT_H, SHORTCUT_W = range(W + 1, W + 6)
-#: First rows of the input, the output, the normalized convolution, the gaps to the maximum and u;
-#: first channel among those of all stages.
-IN_AT, OUT_AT, Z_AT, GAP_AT, U_AT, CHANNEL_AT = range(W + 6, W + 12)
+from zoo.deepzero.net import columns as col
+from zoo.deepzero.net.network import Network
+from zoo.deepzero.net.tile import row_length, rows
 
 
 class Cache(NamedTuple):
@@ -77,7 +60,7 @@ class Scratch(NamedTuple):
         Of a tile.
     start : zeros
     series, bent : rows
-        See :mod:`zoo.deepzero.series`.
+        See :mod:`zoo.deepzero.net.series`.
     mass : float64 row
     """
 
@@ -105,26 +88,30 @@ class Plan:
         """Memory of a pass."""
         sizes = self._sizes
         return Cache(
-            np.zeros(self.network.parameters, self.dtype),
-            *(self._rows(sizes[name]) for name in ("a", "z", "gap", "u", "classes")),
-            np.zeros(self.samples, np.int64),
-            np.zeros(sizes["channels"]),
-            np.zeros((sizes["channels"], 2)),
+            theta=np.zeros(self.network.parameters, self.dtype),
+            a=self._rows(sizes["a"]),
+            z=self._rows(sizes["z"]),
+            gap=self._rows(sizes["gap"]),
+            u=self._rows(sizes["u"]),
+            p=self._rows(sizes["classes"]),
+            y=np.zeros(self.samples, np.int64),
+            inverse=np.zeros(sizes["channels"]),
+            moments=np.zeros((sizes["channels"], 2)),
         )
 
     def scratch(self) -> Scratch:
         """Memory of a thread."""
         sizes = self._sizes
         return Scratch(
-            self._rows(sizes["a"]),
-            self._rows(sizes["conv"]),
-            self._rows(4),
-            np.zeros(sizes["fan_in"], np.int64),
-            np.zeros(sizes["fan_in"], np.int64),
-            np.zeros(sizes["widest"], self.dtype),
-            self._rows(4),
-            self._rows(2),
-            np.zeros(row_length(self.samples, 8)),
+            da=self._rows(sizes["a"]),
+            dz=self._rows(sizes["conv"]),
+            t=self._rows(4),
+            source=np.zeros(sizes["fan_in"], np.int64),
+            tap=np.zeros(sizes["fan_in"], np.int64),
+            start=np.zeros(sizes["widest"], self.dtype),
+            series=self._rows(4),
+            bent=self._rows(2),
+            mass=np.zeros(row_length(self.samples, 8)),
         )
 
     def _rows(self, count: int) -> Any:
@@ -139,17 +126,17 @@ class Plan:
 
 
 def _table(network: Network) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    table = np.zeros((len(network.stages), CHANNEL_AT + 1), np.int64)
+    table = np.zeros((len(network.stages), col.CHANNEL_AT + 1), np.int64)
     a, z, gap, u, channels = int(np.prod(network.shape)), 0, 0, 0, 0
     begins, shapes = [0], [network.shape]
     for row, stage in zip(table, network.stages, strict=True):
-        row[: len(COLUMNS)] = [getattr(stage, name) for name in COLUMNS]
+        row[: len(col.FIELDS)] = [getattr(stage, name) for name in col.FIELDS]
         conv = stage.channels * stage.height_conv * stage.width_conv
-        row[SHORTCUT] = -1
+        row[col.SHORTCUT] = -1
         if stage.shortcut != -1:
             source = max(0, stage.shortcut + 1)
-            row[SHORTCUT:IN_AT] = source, begins[source], *shapes[source]
-        row[IN_AT:] = begins[-1], a, z, gap, u, channels
+            row[col.SHORTCUT : col.IN_AT] = source, begins[source], *shapes[source]
+        row[col.IN_AT :] = begins[-1], a, z, gap, u, channels
         shapes.append(stage.shape)
         begins.append(a)
         a += stage.channels * stage.height * stage.width

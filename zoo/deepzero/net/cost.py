@@ -1,11 +1,11 @@
-"""What a gradient estimate costs: queries, multiplications by coordinate, and blocks of equal cost."""
+"""What a gradient estimate costs: operations by coordinate, and blocks of equal cost."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo.deepzero.network import Network, Stage
+from zoo.deepzero.net.network import Network, Stage
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

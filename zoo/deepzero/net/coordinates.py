@@ -13,12 +13,9 @@ import math
 
 import numpy as np
 
-from zoo.deepzero.change import activate_change, follow, loss_change, normalize_change
-from zoo.deepzero.plan import (
-    BETA, BIAS, CHANNEL_AT, CIN, GAMMA, H, HCONV, HIN, IN_AT, KH, KW, OUT_AT, PADDING, STRIDE, W,
-    WCONV, WEIGHT, WIN, Z_AT,
-)  # fmt: skip
-from zoo.deepzero.series import bend, by_change, by_weight, cumulants, largest, rectified
+from zoo.deepzero.net import columns as col
+from zoo.deepzero.net.change import activate_change, follow, loss_change, normalize_change
+from zoo.deepzero.net.series import bend, by_change, by_weight, cumulants, largest, rectified
 from zoo.jit import borrowed, kernel, relaxed
 from zoo.vmath import expm1, log1p
 
@@ -26,15 +23,20 @@ from zoo.vmath import expm1, log1p
 @kernel
 def _shift_weight(stage, i, j, cin, a, mu, dz, n):
     """Change of a channel's convolution from that of one weight: input channel cin, tap (i, j)."""
-    hin, win, stride, padding = stage[HIN], stage[WIN], stage[STRIDE], stage[PADDING]
+    hin, win, stride, padding = (
+        stage[col.HIN],
+        stage[col.WIN],
+        stage[col.STRIDE],
+        stage[col.PADDING],
+    )
     step = dz.dtype.type(mu)
-    for y in range(stage[HCONV]):
+    for y in range(stage[col.HCONV]):
         yy = y * stride + i - padding
-        for x in range(stage[WCONV]):
+        for x in range(stage[col.WCONV]):
             xx = x * stride + j - padding
-            r = y * stage[WCONV] + x
+            r = y * stage[col.WCONV] + x
             if 0 <= yy < hin and 0 <= xx < win:
-                q = stage[IN_AT] + (cin * hin + yy) * win + xx
+                q = stage[col.IN_AT] + (cin * hin + yy) * win + xx
                 for b in range(n):
                     dz[r, b] = step * a[q, b]
             else:
@@ -45,7 +47,7 @@ def _shift_weight(stage, i, j, cin, a, mu, dz, n):
 @kernel
 def _shift_all(stage, dz, mu, n):
     step = dz.dtype.type(mu)
-    for r in range(stage[HCONV] * stage[WCONV]):
+    for r in range(stage[col.HCONV] * stage[col.WCONV]):
         for b in range(n):
             dz[r, b] = step
 
@@ -53,11 +55,11 @@ def _shift_all(stage, dz, mu, n):
 @kernel
 def _shift_gamma(stage, c, cache, dz, mu, n):
     """Change of a channel's normalization from that of its gamma."""
-    pixels = stage[HCONV] * stage[WCONV]
-    step = dz.dtype.type(mu * cache.inverse[stage[CHANNEL_AT] + c])
+    pixels = stage[col.HCONV] * stage[col.WCONV]
+    step = dz.dtype.type(mu * cache.inverse[stage[col.CHANNEL_AT] + c])
     for r in range(pixels):
         for b in range(n):
-            dz[r, b] = step * cache.z[stage[Z_AT] + c * pixels + r, b]
+            dz[r, b] = step * cache.z[stage[col.Z_AT] + c * pixels + r, b]
 
 
 @kernel
@@ -66,16 +68,16 @@ def located(stage, i):
 
     -2 is gamma, and -3 beta.
     """
-    if stage[BETA] >= 0 and i >= stage[BETA]:
-        return i - stage[BETA], -3, 0, 0
-    if stage[GAMMA] >= 0 and i >= stage[GAMMA]:
-        return i - stage[GAMMA], -2, 0, 0
-    if stage[BIAS] >= 0 and i >= stage[BIAS]:
-        return i - stage[BIAS], -1, 0, 0
-    taps = stage[KH] * stage[KW]
-    c, rest = divmod(i - stage[WEIGHT], stage[CIN] * taps)
+    if stage[col.BETA] >= 0 and i >= stage[col.BETA]:
+        return i - stage[col.BETA], -3, 0, 0
+    if stage[col.GAMMA] >= 0 and i >= stage[col.GAMMA]:
+        return i - stage[col.GAMMA], -2, 0, 0
+    if stage[col.BIAS] >= 0 and i >= stage[col.BIAS]:
+        return i - stage[col.BIAS], -1, 0, 0
+    taps = stage[col.KH] * stage[col.KW]
+    c, rest = divmod(i - stage[col.WEIGHT], stage[col.CIN] * taps)
     cin, tap = divmod(rest, taps)
-    return c, cin, tap // stage[KW], tap % stage[KW]
+    return c, cin, tap // stage[col.KW], tap % stage[col.KW]
 
 
 @kernel
@@ -89,7 +91,7 @@ def change_own(stage, i, mu, cache, scratch, n):
         _shift_gamma(stage, c, cache, dz, mu, n)
     else:
         _shift_all(stage, dz, mu, n)
-    if stage[GAMMA] >= 0 and cin >= -1:
+    if stage[col.GAMMA] >= 0 and cin >= -1:
         normalize_change(stage, c, dz, 0, cache, n)
     activate_change(stage, c, dz, 0, cache, scratch.da, scratch.t, n)
     return c
@@ -109,7 +111,7 @@ def _change_last(stage, i, mu, cache, scratch, n):
     p, y, mass = cache.p, cache.y, scratch.mass
     c, cin, i, j = located(stage, i)
     if cin >= 0:
-        q = stage[IN_AT] + (cin * stage[HIN] + i) * stage[WIN] + j
+        q = stage[col.IN_AT] + (cin * stage[col.HIN] + i) * stage[col.WIN] + j
         for b in range(n):
             mass[b] = mu * np.float64(cache.a[q, b])
     else:
@@ -126,17 +128,17 @@ def _change(table, k, i, mu, reach, widest, cache, scratch, n):
     """Sum of the changes of the losses when parameter i, of stage k, grows by mu.
 
     ``reach`` is the largest change that the unit's series holds for, and ``widest`` the largest
-    input of a rectified unit; see :mod:`zoo.deepzero.series`.
+    input of a rectified unit; see :mod:`zoo.deepzero.net.series`.
     """
     stage, last = table[k], len(table) - 1
     if k == last:
         return _change_last(stage, i, mu, cache, scratch, n)
     c, cin, y, x = located(stage, i)
-    if cin >= 0 and abs(mu) * widest <= reach:
-        pixel = y * stage[WIN] + x
+    if cin >= 0 and widest < math.inf and abs(mu) * widest <= reach:
+        pixel = y * stage[col.WIN] + x
         return by_weight(stage, cin, pixel, mu, cache, scratch.bent, scratch.series, n)
     change_own(stage, i, mu, cache, scratch, n)
-    r = stage[OUT_AT] + c
+    r = stage[col.OUT_AT] + c
     if reach > 0.0 and largest(scratch.da, r, 1, n) <= reach:
         return by_change(scratch.da, r, scratch.series, n)
     follow(table, k, c, cache, scratch, n)
@@ -151,7 +153,7 @@ def cge(table, cache, scratch, coordinates, mu, central, g, n):
     Parameters
     ----------
     table, cache, scratch
-        After :func:`zoo.deepzero.forward.forward` with these n samples.
+        After :func:`zoo.deepzero.net.forward.forward` with these n samples.
     coordinates : int64 array
         In ascending order.
     mu : float
@@ -164,13 +166,13 @@ def cge(table, cache, scratch, coordinates, mu, central, g, n):
     k, last, unit, reach, widest = -1, len(table) - 1, -1, 0.0, math.inf
     for at in range(len(coordinates)):
         i = coordinates[at]
-        while k < last and table[k + 1, WEIGHT] <= i:
+        while k < last and table[k + 1, col.WEIGHT] <= i:
             k, unit, reach, widest = k + 1, -1, 0.0, math.inf
         stage = table[k]
-        if k == last - 1 and stage[H] * stage[W] == 1:
+        if k == last - 1 and stage[col.H] * stage[col.W] == 1:
             if unit < 0 and rectified(stage):
-                inputs = stage[CIN] * stage[HIN] * stage[WIN]
-                widest = float(largest(cache.a, stage[IN_AT], inputs, n))
+                inputs = stage[col.CIN] * stage[col.HIN] * stage[col.WIN]
+                widest = float(largest(cache.a, stage[col.IN_AT], inputs, n))
             c = located(stage, i)[0]
             if c != unit:
                 unit = c

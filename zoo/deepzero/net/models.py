@@ -57,6 +57,8 @@ def _resnet(width: int, blocks: int) -> str:
     for k in range(3 * blocks):
         channels = width << (k // blocks)
         stride = " stride=2" if k and k % blocks == 0 else ""
-        inside = f"conv {channels}{stride} bias=no, batchnorm, relu, conv {channels} bias=no, batchnorm"
+        inside = (
+            f"conv {channels}{stride} bias=no, batchnorm, relu, conv {channels} bias=no, batchnorm"
+        )
         words.append(f"({inside}), relu")
     return ", ".join(words) + ", avgpool, dense"

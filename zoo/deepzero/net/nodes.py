@@ -3,17 +3,15 @@
 Where the losses of the samples are seen one by one, and no sample's activations depend on another
 sample (as they do in batch normalization), a probe moves the unit for all samples at once,
 
-    delta_b = [l_b(z + mu) - l_b(z)]/mu,     dl/dw_i = mean_b delta_b x_bi,    dl/dbias = mean_b delta_b
+    delta_b = [l_b(z + mu) - l_b(z)]/mu,   dl/dw_i = mean_b delta_b x_bi,   dl/dbias = mean_b delta_b
 
 which is what coordinatewise estimates tend to as mu does to 0. A convolution has a probe a pixel.
 """
 
 from __future__ import annotations
 
-from zoo.deepzero.change import activate_change, follow, loss_change
-from zoo.deepzero.plan import (
-    BIAS, CIN, HCONV, HIN, IN_AT, KH, KW, PADDING, STRIDE, WCONV, WIN,
-)  # fmt: skip
+from zoo.deepzero.net import columns as col
+from zoo.deepzero.net.change import activate_change, follow, loss_change
 from zoo.jit import borrowed, kernel, relaxed
 from zoo.vmath import expm1, log1p
 
@@ -27,7 +25,7 @@ def _probe(table, k, c, pixel, mu, cache, scratch, n):
         for b in range(n):
             mass[b] = log1p(cache.p[c, b] * expm1(mu)) - (mu if cache.y[b] == c else 0.0)
         return
-    for r in range(stage[HCONV] * stage[WCONV]):
+    for r in range(stage[col.HCONV] * stage[col.WCONV]):
         step = real(mu if r == pixel else 0.0)
         for b in range(n):
             dz[r, b] = step
@@ -47,18 +45,18 @@ def _dot(a, r, delta, n):
 @kernel
 def _add(stage, c, pixel, scale, cache, delta, weights, at, n):
     """Add delta's part in the derivatives by the weights, and the bias, of channel c."""
-    taps = stage[KH] * stage[KW]
-    y = pixel // stage[WCONV] * stage[STRIDE] - stage[PADDING]
-    x = pixel % stage[WCONV] * stage[STRIDE] - stage[PADDING]
-    for cin in range(stage[CIN]):
+    taps = stage[col.KH] * stage[col.KW]
+    y = pixel // stage[col.WCONV] * stage[col.STRIDE] - stage[col.PADDING]
+    x = pixel % stage[col.WCONV] * stage[col.STRIDE] - stage[col.PADDING]
+    for cin in range(stage[col.CIN]):
         for tap in range(taps):
-            yy, xx = y + tap // stage[KW], x + tap % stage[KW]
-            if 0 <= yy < stage[HIN] and 0 <= xx < stage[WIN]:
-                r = stage[IN_AT] + (cin * stage[HIN] + yy) * stage[WIN] + xx
+            yy, xx = y + tap // stage[col.KW], x + tap % stage[col.KW]
+            if 0 <= yy < stage[col.HIN] and 0 <= xx < stage[col.WIN]:
+                r = stage[col.IN_AT] + (cin * stage[col.HIN] + yy) * stage[col.WIN] + xx
                 weights[at + cin * taps + tap] += scale * _dot(cache.a, r, delta, n)
-    if stage[BIAS] >= 0:
+    if stage[col.BIAS] >= 0:
         for b in range(n):
-            weights[at + stage[CIN] * taps] += scale * delta[b]
+            weights[at + stage[col.CIN] * taps] += scale * delta[b]
 
 
 @kernel
@@ -68,7 +66,7 @@ def probe(table, cache, scratch, units, mu, g, n):
     Parameters
     ----------
     table, cache, scratch
-        After :func:`zoo.deepzero.forward.forward` with these n samples.
+        After :func:`zoo.deepzero.net.forward.forward` with these n samples.
     units : (m, 2) int64
         Stage and channel.
     mu : float
@@ -81,7 +79,7 @@ def probe(table, cache, scratch, units, mu, g, n):
     for m in range(len(units)):
         k, c = units[m]
         stage = table[k]
-        for pixel in range(stage[HCONV] * stage[WCONV]):
+        for pixel in range(stage[col.HCONV] * stage[col.WCONV]):
             _probe(table, k, c, pixel, mu, cache, scratch, n)
             _add(stage, c, pixel, 1.0 / (mu * n), cache, scratch.mass, g, at, n)
-        at += stage[CIN] * stage[KH] * stage[KW] + (stage[BIAS] >= 0)
+        at += stage[col.CIN] * stage[col.KH] * stage[col.KW] + (stage[col.BIAS] >= 0)

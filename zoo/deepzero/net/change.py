@@ -19,11 +19,8 @@ import math
 
 import numpy as np
 
-from zoo.deepzero.forward import add_shortcut, convolve
-from zoo.deepzero.plan import (
-    ACTIVATION, AVERAGE_H, AVERAGE_W, C, CHANNEL_AT, CIN, GAMMA, GAP_AT, H, HCONV, HPOOL, IN_AT,
-    LEVELS, MAXPOOL, OUT_AT, SHORTCUT, U_AT, W, WCONV, WPOOL, Z_AT,
-)  # fmt: skip
+from zoo.deepzero.net import columns as col
+from zoo.deepzero.net.forward import add_shortcut, convolve
 from zoo.jit import kernel, relaxed
 from zoo.vmath import expm1, log1p
 
@@ -44,17 +41,17 @@ def _products(dz, r, z, q, n):
 @kernel
 def normalize_change(stage, c, dz, first, cache, n):
     """Change of a channel's normalization from that of its convolution, in place."""
-    z, pixels = cache.z, stage[HCONV] * stage[WCONV]
-    at = stage[Z_AT] + c * pixels
+    z, pixels = cache.z, stage[col.HCONV] * stage[col.WCONV]
+    at = stage[col.Z_AT] + c * pixels
     one, mixed, two = 0.0, 0.0, 0.0
     for r in range(pixels):
         a, b, d = _products(dz, first + r, z, at + r, n)
         one, mixed, two = one + a, mixed + b, two + d
     mean = one / (pixels * n)
-    inverse = cache.inverse[stage[CHANNEL_AT] + c]
+    inverse = cache.inverse[stage[col.CHANNEL_AT] + c]
     q = ((2.0 * mixed + two) / (pixels * n) - mean * mean) * inverse * inverse
     root = math.sqrt(1.0 + q)
-    before = cache.theta[stage[GAMMA] + c] * inverse
+    before = cache.theta[stage[col.GAMMA] + c] * inverse
     change = -before * q / (root * (1.0 + root))
     real = dz.dtype.type
     after, slope, shift = real(before + change), real(change), real((before + change) * mean)
@@ -92,12 +89,12 @@ def _activate_change(du, q, u, r, n, kind, levels, da, to):
 def activate_change(stage, c, du, first, cache, da, t, n):
     """Change of channel c's activation from that of what goes into its pooling."""
     u, gap = cache.u, cache.gap
-    size, high, wide = stage[MAXPOOL], stage[AVERAGE_H], stage[AVERAGE_W]
-    hpool, wpool, wconv = stage[HPOOL], stage[WPOOL], stage[WCONV]
+    size, high, wide = stage[col.MAXPOOL], stage[col.AVERAGE_H], stage[col.AVERAGE_W]
+    hpool, wpool, wconv = stage[col.HPOOL], stage[col.WPOOL], stage[col.WCONV]
     share = da.dtype.type(1.0 / (high * wide))
     if high * wide > 1:
-        for q in range(stage[H] * stage[W]):
-            r = stage[OUT_AT] + c * stage[H] * stage[W] + q
+        for q in range(stage[col.H] * stage[col.W]):
+            r = stage[col.OUT_AT] + c * stage[col.H] * stage[col.W] + q
             for b in range(n):
                 da[r, b] = da.dtype.type(0)
     for y in range(hpool):
@@ -105,7 +102,7 @@ def activate_change(stage, c, du, first, cache, da, t, n):
             source, row = du, first + y * wconv + x
             if size > 1:
                 at = y * size * wconv + x * size
-                g = stage[GAP_AT] + c * stage[HCONV] * wconv + at
+                g = stage[col.GAP_AT] + c * stage[col.HCONV] * wconv + at
                 for b in range(n):
                     t[0, b] = du[first + at, b] + gap[g, b]
                 for i in range(1, size * size):
@@ -113,12 +110,12 @@ def activate_change(stage, c, du, first, cache, da, t, n):
                     for b in range(n):
                         t[0, b] = max(t[0, b], du[first + at + k, b] + gap[g + k, b])
                 source, row = t, 0
-            r = stage[U_AT] + (c * hpool + y) * wpool + x
+            r = stage[col.U_AT] + (c * hpool + y) * wpool + x
             yy, xx = y // high, x // wide
-            if yy >= stage[H] or xx >= stage[W]:
+            if yy >= stage[col.H] or xx >= stage[col.W]:
                 continue
-            q = stage[OUT_AT] + (c * stage[H] + yy) * stage[W] + xx
-            kind, levels = stage[ACTIVATION], stage[LEVELS]
+            q = stage[col.OUT_AT] + (c * stage[col.H] + yy) * stage[col.W] + xx
+            kind, levels = stage[col.ACTIVATION], stage[col.LEVELS]
             if high * wide == 1:
                 _activate_change(source, row, u, r, n, kind, levels, da, q)
                 continue
@@ -138,18 +135,17 @@ def follow(table, k, channel, cache, scratch, n):
     last = len(table) - 1
     for m in range(k + 1, last + 1):
         stage = table[m]
-        begin, end = (channel, channel + 1) if m == k + 1 else (0, stage[CIN])
-        convolve(
-            stage, da, stage[IN_AT], begin, end, dz, 0, cache.theta, start, 0, source, tap, n
-        )
+        begin, end = (channel, channel + 1) if m == k + 1 else (0, stage[col.CIN])
+        x_at, theta = stage[col.IN_AT], cache.theta
+        convolve(stage, da, x_at, begin, end, dz, 0, theta, start, 0, source, tap, n)
         if m == last:
             return
-        pixels = stage[HCONV] * stage[WCONV]
-        for c in range(stage[C]):
-            if stage[GAMMA] >= 0:
+        pixels = stage[col.HCONV] * stage[col.WCONV]
+        for c in range(stage[col.C]):
+            if stage[col.GAMMA] >= 0:
                 normalize_change(stage, c, dz, c * pixels, cache, n)
-            if stage[SHORTCUT] > k:  # its source has changed: one channel of it, or all
-                only = channel if stage[SHORTCUT] == k + 1 else -1
+            if stage[col.SHORTCUT] > k:  # its source has changed: one channel of it, or all
+                only = channel if stage[col.SHORTCUT] == k + 1 else -1
                 add_shortcut(stage, c, da, only, dz, c * pixels, n)
             activate_change(stage, c, dz, c * pixels, cache, da, scratch.t, n)
 

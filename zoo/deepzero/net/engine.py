@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo.deepzero.coordinates import cge
-from zoo.deepzero.cost import blocks, change_costs, stage_of, unit_costs
-from zoo.deepzero.forward import forward
-from zoo.deepzero.network import Network
-from zoo.deepzero.nodes import probe
-from zoo.deepzero.plan import Cache, Plan, Scratch
+from zoo.deepzero.net.coordinates import cge
+from zoo.deepzero.net.cost import blocks, change_costs, stage_of, unit_costs
+from zoo.deepzero.net.forward import forward
+from zoo.deepzero.net.network import Network
+from zoo.deepzero.net.nodes import probe
+from zoo.deepzero.net.plan import Cache, Plan, Scratch
 from zoo.errors import Interrupted
 from zoo.problem import never
 
@@ -133,7 +134,7 @@ class Engine:
         pieces = max(int(np.ceil(total / _PIECE)), self.threads if total > _PIECE / 1e4 else 1)
         bounds = blocks(costs, min(len(costs), pieces))
         if self._pool is None or pieces == 1:
-            for first, last in zip(bounds, bounds[1:], strict=False):
+            for first, last in pairwise(bounds):
                 self._piece(work, self._scratch[0], int(first), int(last))
             return
         free: SimpleQueue[Scratch] = SimpleQueue()

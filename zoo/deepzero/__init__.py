@@ -1,0 +1,1 @@
+"""DeepZero: zeroth-order training of neural networks."""

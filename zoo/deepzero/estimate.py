@@ -1,0 +1,117 @@
+"""What a run will cost: said before it starts, from a few coordinates of every kind."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.deepzero.data.batches import batch_rows
+from zoo.deepzero.job import Job
+from zoo.deepzero.masks import kept_weights
+from zoo.deepzero.net.engine import Engine
+
+#: Seconds that are spent on coordinates of one stage, at most a few of them.
+_TRIAL = 0.02
+_MOST = 200
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of a run.
+
+    Attributes
+    ----------
+    queries : int
+        Losses of a batch, one by one.
+    steps : int
+    seconds : float, optional
+        Of one core; None for a black box.
+    """
+
+    queries: int
+    steps: int
+    seconds: float | None
+
+
+def queries_of(job: Job) -> int:
+    """Queries of a run of all its epochs."""
+    config, steps = job.config, job.config.epochs * job.steps_per_epoch
+    if config.oracle == "es":
+        return steps * (config.directions + (job.shards if job.normalized else 0))
+    if config.oracle == "rge":
+        return steps * (config.directions + job.shards)
+    if config.oracle == "node":
+        return steps * (int(job.probes[job.units[:, 0]].sum()) + job.shards)
+    scoring, size = 0, job.size
+    if config.oracle == "cyclic":
+        size = len(job.coordinates(0))
+    elif config.sparsity and job.network is not None:
+        weights = sum(stage.weights for stage in job.network.stages)
+        size -= weights - round((1.0 - config.sparsity) * weights)
+        if not job.sparsities:
+            scoring = 2 * (config.grasp_directions + job.shards)
+    return steps * (size * (2 if config.central else 1) + job.shards) + scoring
+
+
+def estimated(job: Job) -> Estimate:
+    """Estimate the cost of a run; compiles, and measures, on this machine."""
+    steps = job.config.epochs * job.steps_per_epoch
+    if job.network is None:
+        return Estimate(queries_of(job), steps, None)
+    engine = job.model()
+    engine.load(*job.data.batch("train", batch_rows(*_batch(job), 0)))
+    theta = job.network.initial(job.seed)
+    engine.base(theta)
+    if job.config.oracle == "node":  # compiles, as the base has
+        engine.probes(job.units[-1:], job.config.mu)
+    else:
+        engine.derivatives(np.arange(1), job.config.mu)
+    started = time.perf_counter()
+    engine.base(theta)
+    base = time.perf_counter() - started
+    each = job.shards * base
+    if job.config.oracle in ("rge", "es"):
+        each += job.config.directions * base
+    else:
+        each += _of_queries(job, engine)
+    return Estimate(queries_of(job), steps, steps * each)
+
+
+def _batch(job: Job) -> tuple[int, int, int]:
+    return job.data.count("train"), job.config.batch, job.seed
+
+
+def _of_queries(job: Job, engine: Engine) -> float:
+    """Seconds of the coordinates, or units, of a step."""
+    assert job.network is not None
+    config, total = job.config, 0.0
+    kept = kept_weights(job.network, job.sparsities) if job.sparsities else {}
+    for k, stage in enumerate(job.network.stages):
+        if config.oracle == "node":
+            total += stage.channels * _seconds_of(engine, k, True)
+            continue
+        weights = kept.get(stage.name, round((1.0 - config.sparsity) * stage.weights))
+        count = weights + stage.end - stage.weight - stage.weights
+        seconds = _seconds_of(engine, k, False)
+        total += count * seconds * (2 if config.central else 1)
+    return total
+
+
+def _seconds_of(engine: Engine, k: int, unit: bool) -> float:
+    """Measured seconds of a coordinate, or of a unit's probes, of stage k."""
+    stage, mu = engine.network.stages[k], 1e-3
+    many = stage.channels if unit else stage.weights
+    count = 1
+    while True:
+        spread = np.linspace(0, many - 1, count).astype(np.int64)
+        started = time.perf_counter()
+        if unit:
+            engine.probes(np.stack([np.full(count, k), spread], 1), mu)
+        else:
+            engine.derivatives(stage.weight + spread, mu)
+        took = time.perf_counter() - started
+        if took > _TRIAL or count >= min(many, _MOST):
+            return took / count
+        count = min(4 * count, many, _MOST)

@@ -1,0 +1,1 @@
+"""Networks, and what changes of their parameters do to the loss."""

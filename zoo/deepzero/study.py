@@ -1,0 +1,265 @@
+"""Training runs, as commands start and continue them; see :mod:`zoo.minimization`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.config import build, taken
+from zoo.deepzero import grasp, weights
+from zoo.deepzero.blackbox import dealt, gathered
+from zoo.deepzero.config import DeepZeroConfig, NetworkConfig
+from zoo.deepzero.data.dataset import load
+from zoo.deepzero.estimate import Estimate, estimated
+from zoo.deepzero.job import Job
+from zoo.deepzero.method import DeepZero
+from zoo.deepzero.net.models import layers_of
+from zoo.deepzero.net.network import network
+from zoo.errors import InputError, RunError
+from zoo.objectives.load import named
+from zoo.optimize import as_seed, numbers, words
+from zoo.runtime.folder import CONFIG, RunFolder
+from zoo.runtime.launch import Prepared
+
+#: Trained parameters, in the run folder.
+WEIGHTS = "weights.npz"
+
+
+def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
+    """Prepare a run; see :func:`zoo.minimization.prepare`."""
+    given = _located(taken(NetworkConfig, values))
+    config = build(DeepZeroConfig, values)
+    data = load(given.data, given.data_folder)
+    job = job_of(given, config, data, seed)
+    if given.weights is not None and Path(given.weights).exists():
+        raise InputError(f"{given.weights} is there already: choose another name with --weights")
+    described = describe(name, given, job)
+    made = assembled(given, job, described)
+    return replace(made, notes=[told(job, estimated(job))])
+
+
+def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) -> Prepared:
+    """Prepare a stored run again; see :func:`zoo.minimization.reopen`."""
+    if objective is not None:
+        raise InputError("--objective is for runs that minimize one; this one trains a network")
+    if stored.get("from_python"):
+        raise InputError(
+            f"{folder.path} was started from Python: zoo.deepzero.train.resume continues it there"
+        )
+    given, config, seed = stored_config(stored, folder)
+    data = load(given.data, given.data_folder)
+    check_data(stored, data, folder)
+    return assembled(given, job_of(given, config, data, seed), stored)
+
+
+def stored_config(
+    stored: Mapping[str, Any], folder: RunFolder
+) -> tuple[NetworkConfig, DeepZeroConfig, int]:
+    """What a run folder's config.json states.
+
+    Raises
+    ------
+    RunError
+        If it is damaged.
+    """
+    try:
+        given = build(NetworkConfig, stored["problem"])
+        config = build(DeepZeroConfig, numbers(DeepZeroConfig, stored["config"]))
+        return given, config, as_seed(stored["seed"])
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
+
+
+def check_data(stored: Mapping[str, Any], data: Any, folder: RunFolder) -> None:
+    """Refuse to go on with other data."""
+    if stored.get("data") != data.describe():
+        raise InputError(f"the data are not those that {folder.path} was started with")
+
+
+def job_of(given: NetworkConfig, config: DeepZeroConfig, data: Any, seed: int) -> Job:
+    """Job of what a command was given.
+
+    Raises
+    ------
+    InputError
+        If the parts do not fit.
+    """
+    if ".py:" in given.model:
+        if given.init is None:
+            raise InputError("a black box needs its first parameters: --init FILE.npz")
+        loss, template = named(given.model, "model"), weights.of_black_box(given.init)
+        if not callable(loss):
+            raise InputError(f"{given.model} is not a function loss(params, batch)")
+        return black_box(loss, template, config, data, seed)
+    net = network(layers_of(given), data.shape, len(data.classes))
+    config = config.completed(black_box=False)
+    if config.oracle == "node" and net.normalized:
+        raise InputError(
+            "node probes need losses of single samples, and batch normalization couples them: "
+            "use oracle cge, or a network without it"
+        )
+    if given.augment and data.shape[2] == 1:
+        raise InputError("augment is for images")
+    sparsities: dict[str, float] = {}
+    if config.sparsity and config.oracle == "cge" and config.pruning != "grasp":
+        if config.pruning == "uniform":
+            sparsities = grasp.uniform(net, config.sparsity)
+        else:
+            sparsities = grasp.read_ratios(config.pruning, net)
+    return Job(data, config, seed, net, augment=given.augment, sparsities=sparsities)
+
+
+def black_box(
+    loss: Callable[[Any, Any], float], template: Any, config: DeepZeroConfig, data: Any, seed: int
+) -> Job:
+    """Job of a black box.
+
+    Raises
+    ------
+    InputError
+        If an option is for networks.
+    """
+    for name in ("pruning", "mask_every", "grasp", "grasp_directions", "grasp_samples"):
+        if getattr(config, name) != getattr(DeepZeroConfig, name):
+            raise InputError(f"{name} is for networks, and not for black boxes")
+    if config.sparsity and config.oracle != "cyclic":
+        raise InputError("a black box has no layers to be sparse in: sparsity goes with cyclic")
+    gathered(template)
+    return Job(data, config.completed(black_box=True), seed, loss=loss, template=template)
+
+
+def assembled(given: NetworkConfig, job: Job, described: Mapping[str, Any]) -> Prepared:
+    """Run of a job, from its first parameters on."""
+    moments = None
+    if job.network is None:
+        theta = gathered(job.template)
+    elif given.init is not None:
+        theta, moments = weights.of_network(given.init, job.network)
+    else:
+        theta = job.network.initial(job.seed)
+    method = DeepZero(job, theta, moments)
+    model = given.model if job.network is None else " ".join(job.network.text.split())
+    head = {
+        "method": "deepzero",
+        "model": given.model if " " not in given.model else model,
+        "data": job.data.name,
+        "train": job.data.count("train"),
+        "test": job.data.count("test"),
+    }
+
+    def complete(fields: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+        arrays = trained(method)
+        places = [] if folder is None else [folder / WEIGHTS]
+        if given.weights is not None:
+            places.append(Path(given.weights))
+        for place in places:
+            weights.write(place, arrays)
+        return fields | {"weights": str(places[-1]) if places else None}
+
+    return Prepared(
+        method, head, described, job.seed, seconds=job.config.seconds, complete=complete
+    )
+
+
+def trained(method: DeepZero) -> dict[str, Any]:
+    """Trained parameters by name."""
+    if method.job.network is not None:
+        return weights.named(method.job.network, method.theta, method.moments)
+    found = dealt(method.theta, method.job.template)
+    return found if isinstance(found, dict) else {"params": found}
+
+
+def describe(
+    name: str, given: NetworkConfig, job: Job, from_python: bool = False
+) -> dict[str, Any]:
+    """Content of the run folder's config.json."""
+    return {
+        "method": name,
+        "problem": asdict(given),
+        "config": words(job.config),
+        "budget": {},
+        "seed": job.seed,
+        "data": job.data.describe(),
+        "from_python": from_python,
+    }
+
+
+def told(job: Job, cost: Estimate) -> str:
+    """Line that tells of the cost of a run before it starts."""
+    size = f"{job.size:,} parameters; {cost.steps:,} steps, {cost.queries:,.0f} queries"
+    if cost.seconds is None:
+        return size
+    return f"{size}, about {_duration(cost.seconds)} of one core"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in (
+        (365.25 * 86400, "years"),
+        (86400, "days"),
+        (3600, "hours"),
+        (60, "minutes"),
+    ):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} seconds" if seconds < 10 else f"{seconds:.0f} seconds"
+
+
+def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """Title, and rows of a label and a text, that tell of a result."""
+    rows = []
+    if result.get("test_accuracy") is not None:
+        rows.append(
+            ("accuracy", f"{result['test_accuracy']:.2%} of {result['test']:,} test samples")
+        )
+    loss = f"{result['train_loss']:.4g} in training"
+    if result.get("test_loss") is not None:
+        loss += f", {result['test_loss']:.4g} in the test"
+    rows.append(("loss", loss))
+    oracle = f"{result['oracle']}, lr {result['lr']:g}, mu {result['mu']:g}"
+    if result["sparsity"]:
+        oracle += f", sparsity {result['sparsity']:g}"
+    rows.append(("oracle", oracle))
+    seconds = float(result["seconds"])
+    rate = f", {result['queries'] / seconds:.3g} queries/s" if seconds > 0 else ""
+    rows.append(
+        (
+            "work",
+            f"{result['queries']:,} queries, {result['steps']:,} steps, "
+            f"{result['epochs']:.3g} epochs, {seconds:.3g} s{rate}",
+        )
+    )
+    if result.get("weights"):
+        rows.append(("weights", str(result["weights"])))
+    title = f"{result['model']} ({result['parameters']:,} parameters) on {result['data']}: deepzero"
+    return f"{title}, seed {result['seed']}", rows
+
+
+def _located(given: NetworkConfig) -> NetworkConfig:
+    """Names of files made absolute: a run may be resumed from another folder."""
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else os.path.abspath(os.path.expanduser(path))
+
+    data = given.data
+    if os.path.exists(os.path.expanduser(data)):
+        data = str(absolute(data))
+    folder = given.data_folder
+    if data in ("mnist", "cifar10"):
+        folder = absolute(folder or os.environ.get("ZOO_DATA") or ".")
+    model = given.model
+    if os.path.isfile(os.path.expanduser(model)):
+        model = str(absolute(model))
+    elif ".py:" in model:
+        where, _, name = model.rpartition(":")
+        model = f"{absolute(where)}:{name}"
+    return replace(
+        given,
+        data=data,
+        data_folder=folder,
+        model=model,
+        init=absolute(given.init),
+        weights=absolute(given.weights),
+    )
