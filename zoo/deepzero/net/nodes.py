@@ -3,7 +3,7 @@
 Where the losses of the samples are seen one by one, and no sample's activations depend on another
 sample (as they do in batch normalization), a probe moves the unit for all samples at once,
 
-    delta_b = [l_b(z + mu) - l_b(z)]/mu,   dl/dw_i = mean_b delta_b x_bi,   dl/dbias = mean_b delta_b
+    delta_b = [l_b(z + mu) - l_b(z)]/mu,  dl/dw_i = mean_b delta_b x_bi,  dl/dbias = mean_b delta_b
 
 which is what coordinatewise estimates tend to as mu does to 0. A convolution has a probe a pixel.
 """
