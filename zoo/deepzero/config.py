@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zoo.config import option
 from zoo.errors import InputError
@@ -27,9 +27,10 @@ _ONLY = {
     "distribution": ("rge", "es"),
 }
 
-#: Learning rates that worked, by oracle.
-_RATES = {"cge": 0.1, "cyclic": 0.1, "node": 0.1, "rge": 0.01, "es": 0.01}
-#: Of the other rules: they divide by the size of the gradient.
+#: Learning rates that work for gradients by coordinates. Along q random directions of d the
+#: estimate is about sqrt(d / q) times as long as the gradient, so that q / (q + d) is.
+_RATE = 0.1
+#: Of rules that divide by the length of the gradient.
 _NORMED = {"adam": 1e-3, "lion": 1e-4}
 
 
@@ -102,8 +103,8 @@ class DeepZeroConfig:
     rule: str = option("sgd", "Update rule.", choices=RULES)
     lr: float | None = option(
         None,
-        "Learning rate. By default 0.1 for cge, cyclic and node, 0.01 for rge and es; 0.001 for "
-        "adam, 0.0001 for lion.",
+        "Learning rate. By default 0.1 for cge, cyclic and node; q / (q + d) for q directions, or "
+        "pairs, of d parameters; 0.001 for adam, 0.0001 for lion.",
         above=0,
     )
     momentum: float | None = option(
@@ -142,14 +143,24 @@ class DeepZeroConfig:
                 if getattr(self, name) != getattr(DeepZeroConfig, name):
                     raise InputError(f"{name} goes with sparsity")
 
-    def completed(self, black_box: bool) -> DeepZeroConfig:
-        """Config with the defaults that depend on others."""
-        from dataclasses import replace
+    def completed(self, black_box: bool, size: int) -> DeepZeroConfig:
+        """Config with the defaults that depend on others, and on the number of parameters.
 
+        Raises
+        ------
+        InputError
+            If a black box is to be looked into.
+        """
         oracle = self.oracle or ("rge" if black_box else "cge")
         if black_box and oracle not in BLACK_BOX:
-            raise InputError(f"oracle {oracle} looks into the network: a black box has {BLACK_BOX}")
-        rate = self.lr or _NORMED.get(self.rule) or _RATES[oracle]
+            raise InputError(
+                f"oracle {oracle} looks into a network: for black boxes there are "
+                + ", ".join(BLACK_BOX)
+            )
+        rate = self.lr or _NORMED.get(self.rule, _RATE)
+        if self.lr is None and self.rule == "sgd" and oracle in ("rge", "es"):
+            count = self.directions / (2 if oracle == "es" else 1)
+            rate = count / (count + size)
         momentum = self.momentum
         if momentum is None:
             momentum = 0.0 if oracle == "cyclic" and self.rule == "sgd" else 0.9

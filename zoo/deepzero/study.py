@@ -95,7 +95,7 @@ def job_of(given: NetworkConfig, config: DeepZeroConfig, data: Any, seed: int) -
             raise InputError(f"{given.model} is not a function loss(params, batch)")
         return black_box(loss, template, config, data, seed)
     net = network(layers_of(given), data.shape, len(data.classes))
-    config = config.completed(black_box=False)
+    config = config.completed(False, net.parameters)
     if config.oracle == "node" and net.normalized:
         raise InputError(
             "node probes need losses of single samples, and batch normalization couples them: "
@@ -127,8 +127,8 @@ def black_box(
             raise InputError(f"{name} is for networks, and not for black boxes")
     if config.sparsity and config.oracle != "cyclic":
         raise InputError("a black box has no layers to be sparse in: sparsity goes with cyclic")
-    gathered(template)
-    return Job(data, config.completed(black_box=True), seed, loss=loss, template=template)
+    config = config.completed(True, len(gathered(template)))
+    return Job(data, config, seed, loss=loss, template=template)
 
 
 def assembled(given: NetworkConfig, job: Job, described: Mapping[str, Any]) -> Prepared:

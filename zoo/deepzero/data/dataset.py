@@ -114,8 +114,8 @@ def load(data: str, folder: str | None = None, split: int = 0) -> Dataset:
         Where mnist or cifar10 is: by default the environment's ZOO_DATA, or else the working
         folder.
     split : int
-        Number of the split, where the data is in one part: a fifth of it, and of the digits a
-        quarter, is held out, stratified by class.
+        Number of the split, where the data is in one part: a fifth of it is held out, stratified by
+        class.
 
     Returns
     -------
@@ -169,8 +169,7 @@ def _split(found: Parts, split: int) -> tuple[Labelled, Labelled]:
     """Training and test part of what is in one."""
     x, y = found.train[0], labels(found.name, found.train[1], len(found.train[0]))
     class_names(found, y, y)
-    held_out = len(y) // 5 if found.held_out is None else found.held_out
-    rows, held = stratified(y, held_out, split)
+    rows, held = stratified(y, len(y) // 5, split)
     if not len(held):
         raise InputError(f"{found.name}: {len(y)} samples are too few to hold some out for testing")
     return (x[rows], y[rows]), (x[held], y[held])

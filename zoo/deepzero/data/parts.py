@@ -26,9 +26,7 @@ class Parts:
     name : str
     train : samples and labels
     test : samples and labels, or None
-        None: a part of ``train`` is held out.
-    held_out : int or None
-        How many samples are held out; a fifth by default.
+        None: a fifth of ``train`` is held out.
     classes : tuple of str or None
         Names in label order; by default the labels are their own names.
     divisor : float or None
@@ -38,7 +36,6 @@ class Parts:
     name: str
     train: Labelled
     test: Labelled | None = None
-    held_out: int | None = None
     classes: tuple[str, ...] | None = None
     divisor: float | None = None
 
