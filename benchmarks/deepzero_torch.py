@@ -384,3 +384,41 @@ def accuracy(net: Net, x: Tensor, y: Tensor) -> float:
 
     with torch.inference_mode():
         return float((logits_of(net, x).argmax(1) == y).double().mean())
+
+
+def main() -> None:
+    """Time a coordinate of each sample, and a backprop; print seconds and answers as JSON."""
+    import json
+    import time
+
+    import torch
+
+    torch.set_num_threads(1)
+    with np.load(sys.argv[1], allow_pickle=False) as file:
+        given = {name: file[name] for name in file.files}
+    text, mu = str(given["text"]), float(given["mu"])
+    net = build(text, given["x"].shape[1:], given["theta"])
+    x, y = batch_of(net, given["x"], given["y"])
+    samples = [given[f"sample{k}"] for k in range(sum(name.startswith("sample") for name in given))]
+    answers: list[float] = []
+    took: dict[str, list[float]] = {"reuse": [], "naive": []}
+    for coordinates in samples:
+        for name, work in (("reuse", reuse_cge), ("naive", naive_cge)):
+            seconds = []
+            for part in (coordinates[:1], coordinates[:1], coordinates):  # the first one warms up
+                started = time.perf_counter()
+                found = work(net, x, y, mu, part)
+                seconds.append(time.perf_counter() - started)
+            took[name].append((seconds[2] - seconds[1]) / (len(coordinates) - 1))
+            if name == "reuse":
+                answers += np.asarray(found, np.float64).tolist()
+    backprop = []
+    for _ in range(10):
+        started = time.perf_counter()
+        gradient(net, x, y)
+        backprop.append(time.perf_counter() - started)
+    print(json.dumps({**took, "backprop": min(backprop), "answers": answers}))
+
+
+if __name__ == "__main__":
+    main()

@@ -27,12 +27,12 @@ def _convolution(stage: Stage, channels: int) -> float:
 
 
 def _elementwise(stage: Stage) -> float:
-    """Operations on the rows of one channel, each worth some of a convolution's."""
+    """Operations on the rows of one channel."""
     pixels = stage.height_conv * stage.width_conv
     each = 1.0 + (4.0 if stage.gamma >= 0 else 0.0) + (1.0 if stage.shortcut != -1 else 0.0)
     pooled = stage.height_pool * stage.width_pool
     more = pixels if stage.maxpool > 1 else 0
-    return _IN_MEMORY * (each * pixels + more + 2.0 * pooled)
+    return each * pixels + more + 2.0 * pooled
 
 
 def forward_flops(network: Network) -> float:
@@ -40,22 +40,25 @@ def forward_flops(network: Network) -> float:
     return sum(_convolution(stage, stage.channels_in) for stage in network.stages)
 
 
-def change_costs(network: Network) -> Array:
-    """Cost of a coordinate of each stage (stages,), for one sample, by what it changes."""
+def change_costs(network: Network, in_memory: float = _IN_MEMORY) -> Array:
+    """Cost of a coordinate of each stage (stages,), for one sample, by what it changes.
+
+    An operation on a row in memory counts ``in_memory`` times.
+    """
     stages = network.stages
     costs = np.zeros(len(stages))
     for k, stage in enumerate(stages):
         if k == len(stages) - 1:
-            costs[k] = 60.0 * _IN_MEMORY  # logarithms
+            costs[k] = 60.0 * in_memory  # logarithms
             continue
-        costs[k] = _elementwise(stage) + _IN_MEMORY * stage.height_conv * stage.width_conv
+        costs[k] = in_memory * (_elementwise(stage) + stage.height_conv * stage.width_conv)
         if k == len(stages) - 2 and stage.height * stage.width == 1:
-            costs[k] += 2.0 * _IN_MEMORY
+            costs[k] += 4.0 * in_memory
             continue
         for m in range(k + 1, len(stages)):
             later = stages[m]
             costs[k] += _convolution(later, 1 if m == k + 1 else later.channels_in)
-            costs[k] += later.channels * _elementwise(later)
+            costs[k] += in_memory * later.channels * _elementwise(later)
     return costs
 
 
