@@ -127,7 +127,7 @@ def torch_rival(python: str, folder: Path, **arrays: Any) -> dict[str, Any]:
 
 def main() -> None:
     given = arguments(__doc__, torch="interpreter that has PyTorch")
-    seconds, each = (0.2, 9) if given.quick else (3.0, 24)
+    seconds, each = (0.2, 25) if given.quick else (3.0, 97)
     names = list(NETWORKS)[:4] if given.quick else list(NETWORKS)
     top = peak(seconds)
     print(f"peak of a tile: {top / 1e9:.0f} GFLOP/s")

@@ -100,6 +100,7 @@ class DeepZero:
             self._step,
             self.theta.copy(),
             self.moments.copy() if self._due == "evaluate" else None,
+            self.job.sparsities,
         )
 
     def merge(self, reports: list[Report]) -> None:

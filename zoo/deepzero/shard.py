@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -28,12 +28,16 @@ SCORING = 2**62
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a superstep does at ``theta``: estimate a "gradient", "score" weights, or "evaluate"."""
+    """What a superstep does at ``theta``: estimate a "gradient", "score" weights, or "evaluate".
+
+    ``moments`` are the running ones, to evaluate by, and ``sparsities`` those of the job by now.
+    """
 
     kind: str
     step: int
     theta: Array
     moments: Array | None = None
+    sparsities: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +76,8 @@ class DeepZeroShard:
 
     def step(self, message: Task) -> Report:
         """Do a task."""
+        if message.sparsities != self.job.sparsities:
+            self.job = replace(self.job, sparsities=message.sparsities)
         if message.kind == "evaluate":
             return self._evaluate(message)
         if message.kind == "score":
