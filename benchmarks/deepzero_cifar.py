@@ -73,7 +73,7 @@ def main() -> None:
     for depth, epochs, cge, backprop, hours in RUNS:
         if given.quick:
             epochs = 1
-        text = layers_of(NetworkConfig(model="cnn", depth=depth))
+        text = layers_of(NetworkConfig(model="cnn", depth=depth)) + " 10"
         result = train(text, data, oracle="cge", lr=LR, batch=BATCH, epochs=epochs)
         row = {
             "parameters": result.parameters,

@@ -37,6 +37,12 @@ from zoo.deepzero.net.network import Network, network
 from zoo.deepzero.net.tile import rows, sums
 
 MU = 5e-3
+
+
+def family(depth: int) -> str:
+    return layers_of(NetworkConfig(model="cnn", depth=depth)) + " 10"
+
+
 NETWORKS = {  # layers, shape of a sample, batch, goal: times the reuse in PyTorch
     "MLP 64-32-10": ("dense 32, relu, dense 10", (64, 1, 1), 128, 50),
     "MLP 64-32-32-10": ("dense 32, relu, dense 32, relu, dense 10", (64, 1, 1), 128, None),
@@ -47,9 +53,9 @@ NETWORKS = {  # layers, shape of a sample, batch, goal: times the reuse in PyTor
         128,
         100,
     ),
-    "CNN depth 1": (layers_of(NetworkConfig(model="cnn", depth=1)), (3, 32, 32), 256, None),
-    "CNN depth 2": (layers_of(NetworkConfig(model="cnn", depth=2)), (3, 32, 32), 256, None),
-    "CNN depth 5": (layers_of(NetworkConfig(model="cnn", depth=5)), (3, 32, 32), 256, 15),
+    "CNN depth 1": (family(1), (3, 32, 32), 256, None),
+    "CNN depth 2": (family(2), (3, 32, 32), 256, None),
+    "CNN depth 5": (family(5), (3, 32, 32), 256, 15),
 }
 
 
