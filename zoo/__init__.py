@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.asktell import Optimizer
+    from zoo.deepzero.train import train
     from zoo.errors import InputError, ObjectiveError, RunError
     from zoo.jit import jit_objective
     from zoo.optimize import minimize, resume
@@ -30,6 +31,7 @@ _WHERE = {
     "jit_objective": "zoo.jit",
     "minimize": "zoo.optimize",
     "resume": "zoo.optimize",
+    "train": "zoo.deepzero.train",
     "workers": "zoo.runtime.distributed.crew",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "jit_objective",
     "minimize",
     "resume",
+    "train",
     "workers",
 ]
 
