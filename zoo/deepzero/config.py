@@ -103,8 +103,8 @@ class DeepZeroConfig:
     rule: str = option("sgd", "Update rule.", choices=RULES)
     lr: float | None = option(
         None,
-        "Learning rate. By default 0.1 for cge, cyclic and node; q / (q + d) for q directions, or "
-        "pairs, of d parameters; 0.001 for adam, 0.0001 for lion.",
+        "Learning rate. By default 0.1 for cge, cyclic and node; for q directions, or pairs, of "
+        "d parameters q / (q + d) if that is less; 0.001 for adam, 0.0001 for lion.",
         above=0,
     )
     momentum: float | None = option(
@@ -160,7 +160,7 @@ class DeepZeroConfig:
         rate = self.lr or _NORMED.get(self.rule, _RATE)
         if self.lr is None and self.rule == "sgd" and oracle in ("rge", "es"):
             count = self.directions / (2 if oracle == "es" else 1)
-            rate = count / (count + size)
+            rate = min(_RATE, count / (count + size))
         momentum = self.momentum
         if momentum is None:
             momentum = 0.0 if oracle == "cyclic" and self.rule == "sgd" else 0.9
