@@ -91,8 +91,8 @@ def by_change(da, r, series, n):
 
 @kernel
 def rectified(stage):
-    """Whether a stage is one of rectified units and nothing else."""
-    single = stage[col.HCONV] * stage[col.WCONV] == 1
+    """Whether a stage is one of rectified units, that see no padding, and nothing else."""
+    single = stage[col.HCONV] * stage[col.WCONV] == 1 and stage[col.PADDING] == 0
     return (
         single and stage[col.ACTIVATION] == 1 and stage[col.GAMMA] < 0 and stage[col.SHORTCUT] < 0
     )
