@@ -236,7 +236,11 @@ class _Builder:
                 "after the sum follows the bracket"
             )
         after = self.shape
-        stride = -(-before[1] // after[1])
+        steps = (
+            stage.stride * stage.maxpool * max(stage.average_height, stage.average_width)
+            for stage in self.stages[max(0, source + 1) :]
+        )
+        stride = 1 if after == before else math.prod(steps)
         fits = all(
             -(-size // stride) == now for size, now in zip(before[1:], after[1:], strict=True)
         )
