@@ -8,6 +8,7 @@ enough for changes of any size:
     relu      max(u + du, 0) - max(u, 0)          = max(du + min(u, 0), -max(u, 0))
     maxpool   max_k (u_k + du_k) - max_k u_k      = max_k (du_k + (u_k - max u))
     tanh      tanh(u + du) - tanh u               = t (1 - a^2)/(1 + a t), t = tanh du, a = tanh u
+              (but as it stands where t is large: 1 + a t may be 0)
     batchnorm A' (dz - mean dz) + (A' - A) zc, where A = gamma/s, A'/A - 1 = -q/(r (1 + r)),
               r = sqrt(1 + q), q = (s'^2 - s^2)/s^2, and zc = z - mean z
     loss      log1p(sum_c p_c expm1(t_c)) - t_y, where t is the change of the logits
@@ -70,7 +71,10 @@ def _activate_change(du, q, u, r, n, kind, levels, da, to):
     elif kind == 2:
         for b in range(n):
             a, t = math.tanh(u[r, b]), math.tanh(du[q, b])
-            da[to, b] = t * (one - a * a) / (one + a * t)
+            if abs(t) < 0.5:
+                da[to, b] = t * (one - a * a) / (one + a * t)
+            else:
+                da[to, b] = math.tanh(u[r, b] + du[q, b]) - a
     elif kind == 3:
         for b in range(n):
             before = one if u[r, b] > zero else zero
