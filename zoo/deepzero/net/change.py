@@ -21,7 +21,7 @@ import math
 import numpy as np
 
 from zoo.deepzero.net import columns as col
-from zoo.deepzero.net.forward import add_shortcut, convolve
+from zoo.deepzero.net.forward import EPS, add_shortcut, convolve
 from zoo.jit import kernel, relaxed
 from zoo.vmath import expm1, log1p
 
@@ -51,7 +51,7 @@ def normalize_change(stage, c, dz, first, cache, n):
     mean = one / (pixels * n)
     inverse = cache.inverse[stage[col.CHANNEL_AT] + c]
     q = ((2.0 * mixed + two) / (pixels * n) - mean * mean) * inverse * inverse
-    root = math.sqrt(1.0 + q)
+    root = math.sqrt(max(1.0 + q, EPS * inverse * inverse))  # the new variance may round below 0
     before = cache.theta[stage[col.GAMMA] + c] * inverse
     change = -before * q / (root * (1.0 + root))
     real = dz.dtype.type
