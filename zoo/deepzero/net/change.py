@@ -159,7 +159,7 @@ _SMALL = 0.25
 _EXPM1 = tuple(1.0 / math.factorial(k) for k in range(8, 0, -1))
 
 #: A sum of probabilities that has rounded to one or less has a logarithm yet.
-_LEAST = -1.0 + 2.0**-50
+LEAST = -1.0 + 2.0**-50
 
 
 @relaxed
@@ -203,6 +203,6 @@ def loss_change(t, cache, scratch, n):
             for b in range(n):
                 mass[b] += p[c, b] * expm1(np.float64(t[c, b]))
     for b in range(n):
-        mass[b] = log1p(max(mass[b], _LEAST))
+        mass[b] = log1p(max(mass[b], LEAST))
     for b in range(n):
         mass[b] -= t[y[b], b]

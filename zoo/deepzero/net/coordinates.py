@@ -14,7 +14,13 @@ import math
 import numpy as np
 
 from zoo.deepzero.net import columns as col
-from zoo.deepzero.net.change import activate_change, follow, loss_change, normalize_change
+from zoo.deepzero.net.change import (
+    LEAST,
+    activate_change,
+    follow,
+    loss_change,
+    normalize_change,
+)
 from zoo.deepzero.net.series import bend, by_change, by_weight, cumulants, largest, rectified
 from zoo.jit import borrowed, kernel, relaxed
 from zoo.vmath import expm1, log1p
@@ -119,7 +125,7 @@ def _change_last(stage, i, mu, cache, scratch, n):
             mass[b] = mu
     for b in range(n):
         t = mass[b]
-        mass[b] = log1p(p[c, b] * expm1(t)) - (t if y[b] == c else 0.0)
+        mass[b] = log1p(max(p[c, b] * expm1(t), LEAST)) - (t if y[b] == c else 0.0)
     return _total(mass, n)
 
 
