@@ -216,9 +216,11 @@ def _softmax(logits, at, cache, mass, n):
         for b in range(n):
             mass[b] = max(mass[b], np.float64(logits[at + c, b]))
     for b in range(n):
-        label = logits[at + y[b], b] - mass[b]
-        total -= label
-        right += label == 0.0
+        total -= logits[at + y[b], b] - mass[b]
+        first = 0
+        while logits[at + first, b] < mass[b]:
+            first += 1
+        right += first == y[b]
     for c in range(classes):
         for b in range(n):
             p[c, b] = exp(logits[at + c, b] - mass[b])
@@ -250,7 +252,8 @@ def forward(table, cache, scratch, n, training):
     Returns
     -------
     total, right : float, int
-        Sum of the cross-entropies, and how many labels have the largest probability.
+        Sum of the cross-entropies, and how many labels have the largest probability; the first
+        of several is the one that has.
     """
     cache, scratch = borrowed(cache), borrowed(scratch)
     for k in range(len(table)):
