@@ -93,39 +93,42 @@ class Job:
 
     @cached_property
     def shards(self) -> int:
-        """Pieces of a step; a function of the job alone."""
+        """Pieces of a step; the same before and after GraSP."""
         if self.config.shards is not None:
             return self.config.shards
         return 1 if self.cost * self.config.batch < _LARGE else _PIECES
 
     @cached_property
     def costs(self) -> Array:
-        """Cost of each coordinate, or of each unit, for one sample."""
+        """Cost of each coordinate, or unit, for one sample; of masked ones by their share."""
+        costs = self._full_costs
+        if not self.sparsities:
+            return costs
+        assert self.network is not None
+        kept, expected = kept_weights(self.network, self.sparsities), costs.copy()
+        for stage in self.network.stages:
+            share = kept[stage.name] / stage.weights
+            expected[stage.weight : stage.weight + stage.weights] *= share
+        return expected
+
+    @cached_property
+    def _full_costs(self) -> Array:
         if self.network is None:
             return np.ones(self.size)
         if self.config.oracle == "node":
             return unit_costs(self.network)[self.units[:, 0]]
-        costs = change_costs(self.network)
-        if self.sparsities:
-            kept = kept_weights(self.network, self.sparsities)
-            shares = [kept[s.name] / s.weights for s in self.network.stages]
-            expected = costs[stage_of(self.network, np.arange(self.size))]
-            for stage, share in zip(self.network.stages, shares, strict=True):
-                expected[stage.weight : stage.weight + stage.weights] *= share
-            return expected
-        return costs[stage_of(self.network, np.arange(self.size))]
+        return change_costs(self.network)[stage_of(self.network, np.arange(self.size))]
 
     @property
     def cost(self) -> float:
-        """Cost of a step, for one sample."""
+        """Cost of a step, for one sample; that of sparsity by its share."""
         from zoo.deepzero.net.cost import forward_flops
 
         if self.network is None:
             return 0.0
         if self.config.oracle in ("rge", "es"):
             return 2.0 * self.config.directions * forward_flops(self.network)
-        share = 1.0 - self.config.sparsity if self.config.oracle == "cyclic" else 1.0
-        return share * float(self.costs.sum())
+        return (1.0 - self.config.sparsity) * float(self._full_costs.sum())
 
     @cached_property
     def bounds(self) -> Ints:

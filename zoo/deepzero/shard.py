@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ class Task:
     step: int
     theta: Array
     moments: Array | None = None
-    sparsities: dict[str, float] = field(default_factory=dict)
+    sparsities: Mapping[str, float] = field(default_factory=dict)  # see Job; found on the way
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class DeepZeroShard:
     def step(self, message: Task) -> Report:
         """Do a task."""
         if message.sparsities != self.job.sparsities:
-            self.job = replace(self.job, sparsities=message.sparsities)
+            self.job = replace(self.job, sparsities=dict(message.sparsities))
         if message.kind == "evaluate":
             return self._evaluate(message)
         if message.kind == "score":
