@@ -44,15 +44,18 @@ def queries_of(job: Job) -> int:
         return steps * (config.directions + job.shards)
     if config.oracle == "node":
         return steps * (int(job.probes[job.units[:, 0]].sum()) + job.shards)
-    scoring, size = 0, job.size
+    scoring, coordinates = 0, steps * job.size
     if config.oracle == "cyclic":
-        size = len(job.coordinates(0))
+        block = len(job.coordinates(0))
+        cycles, rest = divmod(steps, -(-job.size // block))
+        coordinates = cycles * job.size + rest * block
+    elif job.masks is not None:
+        coordinates = steps * job.masks.size
     elif config.sparsity and job.network is not None:
         weights = sum(stage.weights for stage in job.network.stages)
-        size -= weights - round((1.0 - config.sparsity) * weights)
-        if not job.sparsities:
-            scoring = 2 * (config.grasp_directions + job.shards)
-    return steps * (size * (2 if config.central else 1) + job.shards) + scoring
+        coordinates -= steps * (weights - round((1.0 - config.sparsity) * weights))
+        scoring = 2 * (config.grasp_directions + job.shards)
+    return coordinates * (2 if config.central else 1) + steps * job.shards + scoring
 
 
 def estimated(job: Job) -> Estimate:
