@@ -179,7 +179,8 @@ class DeepZero:
             self._test = sum(report.loss for report in reports) / count
         if self.job.network is not None:
             self._right = sum(report.right for report in reports)
-        self._train = self._sum / max(1, self._count)
+        if self._count:  # none, if the run was stopped between two epochs
+            self._train = self._sum / self._count
         self._sum, self._count = 0.0, 0
         self._due = "gradient"
         self._rows.append(
