@@ -130,7 +130,9 @@ class DeepZero:
 
     def _descend(self, reports: list[Report]) -> None:
         job, config = self.job, self.job.config
-        loss = float(np.mean([report.loss for report in reports]))
+        # The base of all of them; or, of es, the mean of each one's own, and some may have none.
+        counts = [report.queries for report in reports]
+        loss = float(np.average([report.loss for report in reports], weights=counts))
         g = self._gradient(reports)
         if not (math.isfinite(loss) and np.isfinite(g).all()):
             raise RunError(
