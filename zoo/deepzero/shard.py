@@ -153,7 +153,7 @@ class DeepZeroShard:
         return Report(values, base, 1 + self._share(count))
 
     def _evaluate(self, task: Task) -> Report:
-        job, size = self.job, self.job.config.batch
+        job, size = self.job, min(self.job.config.batch, self.job.samples)
         count = job.data.count("test")
         first, last = (count * i // job.shards for i in (self.index, self.index + 1))
         total, right = 0.0, 0
