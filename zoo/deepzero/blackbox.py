@@ -52,14 +52,27 @@ class BlackBox:
         return self._base
 
     def loss(self, theta: Array) -> float:
-        """Loss of the batch at ``theta``."""
+        """Loss of the batch at ``theta``.
+
+        Raises
+        ------
+        RunError
+            If the function raises, or returns no number.
+        Interrupted
+            If cancelled.
+        """
         if self.cancelled():
             raise Interrupted
-        value = self.function(dealt(theta, self.template), self._batch)
         try:
-            return float(value)
+            value = self.function(dealt(theta, self.template), self._batch)
+        except Exception as error:
+            raise RunError(f"the loss raised {type(error).__name__}: {error}") from error
+        try:
+            if not isinstance(value, str | bytes):
+                return float(value)
         except (TypeError, ValueError):
-            raise RunError(f"the loss must be a number, got {value!r}") from None
+            pass
+        raise RunError(f"the loss must be a number, got {value!r}")
 
     def derivatives(self, coordinates: Ints, mu: float, central: bool = False) -> Array:
         """Differences by coordinates, one after another."""

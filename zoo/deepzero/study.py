@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ from zoo.config import build, taken
 from zoo.deepzero import grasp, weights
 from zoo.deepzero.blackbox import dealt, gathered
 from zoo.deepzero.config import DeepZeroConfig, NetworkConfig
+from zoo.deepzero.data.batches import batch_rows
 from zoo.deepzero.data.dataset import load
 from zoo.deepzero.estimate import Estimate, estimated
 from zoo.deepzero.job import Job
@@ -120,7 +122,7 @@ def black_box(
     Raises
     ------
     InputError
-        If an option is for networks.
+        If an option is for networks, or the loss has no finite value at the first parameters.
     """
     for name in ("pruning", "mask_every", "grasp", "grasp_directions", "grasp_samples"):
         if getattr(config, name) != getattr(DeepZeroConfig, name):
@@ -128,7 +130,22 @@ def black_box(
     if config.sparsity and config.oracle != "cyclic":
         raise InputError("a black box has no layers to be sparse in: sparsity goes with cyclic")
     config = config.completed(True, len(gathered(template)))
-    return Job(data, config, seed, loss=loss, template=template)
+    job = Job(data, config, seed, loss=loss, template=template)
+    _try(job)
+    return job
+
+
+def _try(job: Job) -> None:
+    """Evaluate a black box once: what is wrong with it is found before the run starts."""
+    box = job.model()
+    rows = batch_rows(job.data.count("train"), job.config.batch, job.seed, 0)
+    box.load(*job.data.batch("train", rows))
+    try:
+        value = box.loss(gathered(job.template))
+    except RunError as error:
+        raise InputError(str(error)) from error
+    if not math.isfinite(value):
+        raise InputError(f"the loss must be finite at the first parameters, got {value:g}")
 
 
 def assembled(given: NetworkConfig, job: Job, described: Mapping[str, Any]) -> Prepared:
