@@ -170,7 +170,9 @@ def resume(
     if stored.get("method") != "deepzero":
         raise InputError(f"{folder} is a run of {stored.get('method')}, not of deepzero")
     given, config, seed = study.stored_config(stored, kept)
-    asked = {name: value for name, value in vars(given).items() if name in _NETWORK}
+    asked = {}
+    if not callable(model):
+        asked = {name: value for name, value in vars(given).items() if name in _NETWORK}
     job, given = _job(model, data, params, test, seed, vars(config) | asked)
     study.check_data(stored, job.data, kept)
     done = kept.result()
