@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.deepzero.blackbox import BlackBox
+from zoo.deepzero.blackbox import BlackBox, gathered
 from zoo.deepzero.config import DeepZeroConfig
 from zoo.deepzero.masks import Masks, cyclic, kept_weights
 from zoo.deepzero.net.cost import blocks, change_costs, stage_of, unit_costs
@@ -61,9 +61,7 @@ class Job:
         """Number of parameters d."""
         if self.network is not None:
             return self.network.parameters
-        template = self.template
-        arrays = template.values() if isinstance(template, dict) else [template]
-        return sum(np.size(array) for array in arrays)
+        return len(gathered(self.template))
 
     @property
     def normalized(self) -> bool:

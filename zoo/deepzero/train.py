@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.config import build
-from zoo.deepzero import study
+from zoo.deepzero import study, weights
 from zoo.deepzero.config import DeepZeroConfig, NetworkConfig
 from zoo.deepzero.data.dataset import Dataset, load
 from zoo.errors import InputError
@@ -129,7 +129,7 @@ def train(
         listeners=listeners,
         folder=kept,
     )
-    return _with_params(result, prepared.method)
+    return _with_params(result, _trained(prepared.method), params)
 
 
 def resume(
@@ -178,7 +178,8 @@ def resume(
     done = kept.result()
     prepared = study.assembled(given, job, stored)
     if done is not None:
-        return optimize_result(done)
+        held = weights.read(str(kept.path / study.WEIGHTS))
+        return _with_params(optimize_result(done), held, params)
     snapshot = taken_up(kept)
     result = launch(
         prepared,
@@ -190,7 +191,7 @@ def resume(
         folder=kept,
         snapshot=snapshot,
     )
-    return _with_params(result, prepared.method)
+    return _with_params(result, _trained(prepared.method), params)
 
 
 def _job(
@@ -231,10 +232,11 @@ def _checked(arrays: Any, name: str) -> tuple[npt.NDArray[Any], ...]:
     return found
 
 
-def _with_params(result: Any, method: Any) -> Any:
-    params = study.trained(method)
-    template = method.job.template
-    result["params"] = (
-        params["params"] if template is not None and not isinstance(template, dict) else params
-    )
+def _trained(method: Any) -> dict[str, Any]:
+    return study.trained(method)
+
+
+def _with_params(result: Any, trained: dict[str, Any], template: Any) -> Any:
+    alone = template is not None and not isinstance(template, Mapping)
+    result["params"] = trained["params"] if alone else trained
     return result
