@@ -112,6 +112,9 @@ def gathered(template: Any) -> Array:
         If they are not finite numbers.
     """
     arrays = template.values() if isinstance(template, Mapping) else [template]
+    for name in template if isinstance(template, Mapping) else ():
+        if not isinstance(name, str):
+            raise InputError(f"names of parameters must be words, got {name!r}")
     try:
         vector = np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
     except (TypeError, ValueError) as error:

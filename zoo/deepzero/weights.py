@@ -38,7 +38,10 @@ def named(network: Network, theta: Array, moments: Array) -> dict[str, Any]:
 def write(path: Path, arrays: dict[str, Any]) -> None:
     """Write arrays to an .npz, all of it or nothing."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(buffer, "w") as file:  # names may clash with savez's arguments
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as part:
+                np.lib.format.write_array(part, np.asarray(array), allow_pickle=False)
     write_file(path, buffer.getvalue())
 
 
