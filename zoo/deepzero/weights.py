@@ -18,6 +18,9 @@ from zoo.runtime.folder import write_file
 
 Array = npt.NDArray[np.float64]
 
+#: TypeError: NumPy has read one array, of an .npy.
+_DAMAGE = (ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
 
 def named(network: Network, theta: Array, moments: Array) -> dict[str, Any]:
     """Arrays of a network by name: "conv1.weight", ..., and the running "conv1.mean", ..."""
@@ -58,7 +61,7 @@ def read(path: str) -> dict[str, Any]:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise InputError(f"{path} is not an .npz file of arrays: {error}") from None
 
 
@@ -71,24 +74,34 @@ def of_network(path: str, network: Network) -> tuple[Array, Array]:
         If it is of another network.
     """
     arrays = read(path)
+    arrays.pop("layers", None)
     theta = network.initial(0)
     for name, (where, shape) in network.slices().items():
-        found = arrays.get(name)
-        if found is None or found.shape != shape:
-            what = "is missing" if found is None else f"is of shape {found.shape}"
-            raise InputError(f"{path} is of another network: {name} {what}, and must be {shape}")
-        theta[where] = found.ravel()
-    if not np.isfinite(theta).all():
-        raise InputError(f"{path} has parameters that are not finite")
+        theta[where] = _taken(path, arrays, name, shape).ravel()
     moments = np.tile([0.0, 1.0], (sum(s.channels for s in network.stages), 1))
     at = 0
     for stage in network.stages:
+        own = moments[at : at + stage.channels]
         for column, name in enumerate(("mean", "variance")):
-            found = arrays.get(f"{stage.name}.{name}")
-            if stage.gamma >= 0 and found is not None and found.shape == (stage.channels,):
-                moments[at : at + stage.channels, column] = found
+            if stage.gamma >= 0 and f"{stage.name}.{name}" in arrays:
+                own[:, column] = _taken(path, arrays, f"{stage.name}.{name}", (stage.channels,))
+        if (own[:, 1] < 0).any():
+            raise InputError(f"{path}: {stage.name}.variance must be >= 0")
         at += stage.channels
+    if arrays:
+        raise InputError(f"{path} is of another network: this one has no {next(iter(arrays))}")
     return theta, moments
+
+
+def _taken(path: str, arrays: dict[str, Any], name: str, shape: tuple[int, ...]) -> Any:
+    """Array of a file, which is removed from ``arrays``."""
+    found = arrays.pop(name, None)
+    if found is None or found.shape != shape:
+        what = "is missing" if found is None else f"is of shape {found.shape}"
+        raise InputError(f"{path} is of another network: {name} {what}, and must be {shape}")
+    if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+        raise InputError(f"{path}: {name} must be finite numbers")
+    return found
 
 
 def of_black_box(path: str) -> dict[str, Any]:
