@@ -14,11 +14,11 @@ from zoo.deepzero import grasp, weights
 from zoo.deepzero.blackbox import dealt, gathered
 from zoo.deepzero.config import DeepZeroConfig, NetworkConfig
 from zoo.deepzero.data.batches import batch_rows
-from zoo.deepzero.data.dataset import load
+from zoo.deepzero.data.dataset import NAMES, load
 from zoo.deepzero.estimate import Estimate, estimated
 from zoo.deepzero.job import Job
 from zoo.deepzero.method import DeepZero
-from zoo.deepzero.net.models import layers_of
+from zoo.deepzero.net.models import MODELS, layers_of
 from zoo.deepzero.net.network import network
 from zoo.errors import InputError, RunError
 from zoo.objectives.load import named
@@ -261,13 +261,13 @@ def _located(given: NetworkConfig) -> NetworkConfig:
         return None if path is None else os.path.abspath(os.path.expanduser(path))
 
     data = given.data
-    if os.path.exists(os.path.expanduser(data)):
+    if data not in NAMES and os.path.exists(os.path.expanduser(data)):
         data = str(absolute(data))
     folder = given.data_folder
     if data in ("mnist", "cifar10"):
         folder = absolute(folder or os.environ.get("ZOO_DATA") or ".")
     model = given.model
-    if os.path.isfile(os.path.expanduser(model)):
+    if model not in MODELS and os.path.isfile(os.path.expanduser(model)):
         model = str(absolute(model))
     elif ".py:" in model:
         where, _, name = model.rpartition(":")
