@@ -36,11 +36,18 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     config = build(DeepZeroConfig, values)
     data = load(given.data, given.data_folder)
     job = job_of(given, config, data, seed)
-    if given.weights is not None and Path(given.weights).exists():
-        raise InputError(f"{given.weights} is there already: choose another name with --weights")
+    if given.weights is not None:
+        _check_free(Path(given.weights))
     described = describe(name, given, job)
     made = assembled(given, job, described)
     return replace(made, notes=[told(job, estimated(job))])
+
+
+def _check_free(path: Path) -> None:
+    if path.exists():
+        raise InputError(f"{path} is there already: choose another name with --weights")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}: choose another one with --weights")
 
 
 def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) -> Prepared:
