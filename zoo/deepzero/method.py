@@ -280,7 +280,7 @@ class DeepZero:
         status, message = _STATUS[self._ended]
         return {
             "fun": self._train,
-            "train_loss": self._train,
+            "train_loss": self._train if math.isfinite(self._train) else None,
             "test_loss": self._test if math.isfinite(self._test) else None,
             "test_accuracy": self.accuracy,
             "queries": self._queries,

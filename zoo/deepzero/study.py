@@ -238,10 +238,9 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         rows.append(
             ("accuracy", f"{result['test_accuracy']:.2%} of {result['test']:,} test samples")
         )
-    loss = f"{result['train_loss']:.4g} in training"
-    if result.get("test_loss") is not None:
-        loss += f", {result['test_loss']:.4g} in the test"
-    rows.append(("loss", loss))
+    losses = {"in training": result["train_loss"], "in the test": result.get("test_loss")}
+    said = [f"{value:.4g} {where}" for where, value in losses.items() if value is not None]
+    rows.append(("loss", ", ".join(said) or "not known before the end of an epoch"))
     oracle = f"{result['oracle']}, lr {result['lr']:g}, mu {result['mu']:g}"
     if result["sparsity"]:
         oracle += f", sparsity {result['sparsity']:g}"
