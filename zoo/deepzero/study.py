@@ -99,6 +99,9 @@ def job_of(given: NetworkConfig, config: DeepZeroConfig, data: Any, seed: int) -
     if ".py:" in given.model:
         if given.init is None:
             raise InputError("a black box needs its first parameters: --init FILE.npz")
+        for option in ("hidden", "depth", "width", "augment"):
+            if getattr(given, option) != getattr(NetworkConfig, option):
+                raise InputError(f"{option} is for networks, and not for black boxes")
         loss, template = named(given.model, "model"), weights.of_black_box(given.init)
         if not callable(loss):
             raise InputError(f"{given.model} is not a function loss(params, batch)")
