@@ -225,7 +225,10 @@ def _checked(arrays: Any, name: str) -> tuple[npt.NDArray[Any], ...]:
         arrays = (arrays,)
     if isinstance(arrays, Mapping) or not isinstance(arrays, Sequence) or not len(arrays):
         raise InputError(f"{name} must be a tuple of arrays, got {type(arrays).__name__}")
-    found = tuple(np.asarray(array) for array in arrays)
+    try:
+        found = tuple(np.asarray(array) for array in arrays)
+    except ValueError as error:
+        raise InputError(f"{name} must be arrays of numbers: {error}") from None
     lengths = {len(array) if array.ndim else 0 for array in found}
     if len(lengths) != 1 or lengths == {0} or any(a.dtype == object for a in found):
         raise InputError(f"{name} must be arrays of numbers, of equal length >= 1")
