@@ -61,7 +61,9 @@ def draw(
     if particles is not None and result is not None:
         _landscape(figure, panels[1], config, particles, result)
     if result is not None:
-        what = f"{result['objective']}, dimension {result['dim']}" if "dim" in result else "table"
+        what = result.get("model", "table")
+        if "dim" in result:
+            what = f"{result['objective']}, dimension {result['dim']}"
         name = f"{what}, {result['method']}"
     figure.suptitle(name)
     figure.tight_layout()
@@ -87,7 +89,8 @@ def _column(rows: list[dict[str, Any]], name: str) -> Array:
 
 
 def _convergence(axes: Any, rows: list[dict[str, Any]], minimum: float | None) -> None:
-    unit = "evaluations" if "evaluations" in rows[-1] else "candidates"
+    units = ("evaluations", "candidates", "queries")
+    unit = next(name for name in units if name in rows[-1])
     evaluations = _column(rows, unit)
     curves = {name: _column(rows, name) for name in ("best", "median", "worst") if name in rows[-1]}
     what = "best value" if unit == "evaluations" else "loss"

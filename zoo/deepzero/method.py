@@ -188,7 +188,7 @@ class DeepZero:
         self._rows.append(
             {
                 "step": self._step,
-                "evaluations": self._queries,
+                "queries": self._queries,
                 "best": self._train,
                 "test_loss": self._test,
                 "test_accuracy": self.accuracy,
