@@ -248,6 +248,7 @@ class DeepZero:
             "test": self._test,
             "right": self._right,
             "ended": self._ended,
+            "reason": self._reason,
             "sparsities": self.job.sparsities,
         }
         scored = {f"scored{i}": array for i, array in enumerate(self._scored)}
@@ -266,13 +267,13 @@ class DeepZero:
         self._step, self._queries, self._due = book["step"], book["queries"], book["due"]
         self._sum, self._count, self._loss = book["sum"], book["count"], book["loss"]
         self._train, self._test, self._right = book["train"], book["test"], book["right"]
-        self._ended = book["ended"]
+        self._ended, self._reason = book["ended"], book["reason"]
         self._prune(book["sparsities"])
         self.theta, self.moments = state["theta"].copy(), state["moments"].copy()
         self._stale = state["stale"].copy()
         self._scored = [state[name] for name in ("scored0", "scored1") if name in state]
         self.rule.restore(state)
-        self._rows, self._reason = [], ""
+        self._rows = []
 
     def result(self) -> dict[str, Any]:
         """Fields of the result."""
