@@ -168,10 +168,12 @@ def assembled(given: NetworkConfig, job: Job, described: Mapping[str, Any]) -> P
     else:
         theta = job.network.initial(job.seed)
     method = DeepZero(job, theta, moments)
-    model = given.model if job.network is None else " ".join(job.network.text.split())
+    model = " ".join(given.model.split())
+    if job.network is None:  # FILE.py:NAME without its folder, or a function's name
+        model = os.path.basename(model)
     head = {
         "method": "deepzero",
-        "model": given.model if " " not in given.model else model,
+        "model": model,
         "data": job.data.name,
         "train": job.data.count("train"),
         "test": job.data.count("test"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from zoo.deepzero.config import NetworkConfig
@@ -34,7 +35,8 @@ def layers_of(config: NetworkConfig) -> str:
         return ", ".join([block] * config.depth) + ", avgpool, dense"
     if model == "resnet20":
         return _resnet(16, 3)
-    if " " in model or "," in model or "\n" in model:
+    file = os.path.isfile(os.path.expanduser(model))
+    if not file and (" " in model or "," in model or "\n" in model):
         return model
     try:
         return Path(model).expanduser().read_text()
