@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+from commands import ran, start, until
 from test_gsd_run import (
     FEW,
     KINDS,
@@ -16,9 +17,6 @@ from test_gsd_run import (
     gsd,
     interrupted,
     measurements,
-    ran,
-    start,
-    until,
 )
 from test_ray import at_step, kill
 

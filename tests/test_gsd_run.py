@@ -11,12 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ENVIRONMENT, called, left_behind, ran, refused, start, until
 from scipy import stats
 
 from cli.main import main
@@ -35,8 +35,6 @@ from zoo.runtime.parcel import pack
 
 pytest.importorskip("opendp")
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
 RHO = rho_of(1.0, 1e-9)
 SCHEMA = {
     "colour": {"dtype": "object", "values": ["red", "green", "blue", "white"]},
@@ -118,51 +116,8 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def called(capsys, *arguments):
-    """Exit code, stdout and stderr of a command in this process."""
-    capsys.readouterr()
-    code = main(arguments)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def ran(capsys, *arguments):
-    """Result of a command that succeeds."""
-    code, out, err = called(capsys, *arguments, "--json", "--quiet")
-    assert (code, err) == (0, "")
-    return json.loads(out)
-
-
 def gsd(capsys, *arguments, data=DATA):
     return ran(capsys, "run", "gsd", *data, *arguments)
-
-
-def refused(capsys, *arguments):
-    """The one line of a command that is refused."""
-    code, out, err = called(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert re.fullmatch("zoo: [^\n]+\n", err)
-    assert "Traceback" not in err
-    assert "fault in zoo" not in err
-    return err
-
-
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", *arguments],
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def measurements(folder):
@@ -831,14 +786,6 @@ def test_what_travels_has_no_curator(here, capsys, monkeypatch):
 
 
 # Bad input
-
-
-def left_behind(here, before):
-    return sorted(
-        str(p.relative_to(here))
-        for p in here.rglob("*")
-        if p not in before and "__pycache__" not in p.parts
-    )
 
 
 WORKLOADS = {
