@@ -256,7 +256,7 @@ def named(text: str, what: str = "objective") -> Any:
     where, _, name = text.rpartition(":")
     if not where or not name:
         raise InputError(f"{what} {text!r} names no function: add :NAME")
-    module = _import_file(where) if _is_file(where) else _import_module(where)
+    module = _import_file(where, what) if _is_file(where) else _import_module(where)
     return _named(module, where, name)
 
 
@@ -339,11 +339,11 @@ def _import_module(name: str) -> ModuleType:
             raise _import_error(name, None, error) from error
 
 
-def _import_file(text: str) -> ModuleType:
+def _import_file(text: str, used: str) -> ModuleType:
     path = _absolute(text)
     if not os.path.isfile(path):
         what = "is a folder, not a file" if os.path.isdir(path) else "does not exist"
-        raise InputError(f"objective file {text} {what}")
+        raise InputError(f"{used} file {text} {what}")
     name = os.path.splitext(os.path.basename(path))[0]
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == path:
@@ -352,7 +352,7 @@ def _import_file(text: str) -> ModuleType:
         name = f"objective_{zlib.crc32(path.encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"objective file {text} must be a Python file (.py)")
+        raise InputError(f"{used} file {text} must be a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     with _searched_first(os.path.dirname(path)):
