@@ -181,19 +181,19 @@ class DeepZero:
             self._test = sum(report.loss for report in reports) / count
         if self.job.network is not None:
             self._right = sum(report.right for report in reports)
+        self._due = "gradient"
         if self._count:  # none, if the run was stopped between two epochs
             self._train = self._sum / self._count
-        self._sum, self._count = 0.0, 0
-        self._due = "gradient"
-        self._rows.append(
-            {
-                "step": self._step,
-                "queries": self._queries,
-                "best": self._train,
-                "test_loss": self._test,
-                "test_accuracy": self.accuracy,
-            }
-        )
+            self._sum, self._count = 0.0, 0
+            self._rows.append(
+                {
+                    "step": self._step,
+                    "queries": self._queries,
+                    "best": self._train,
+                    "test_loss": self._test,
+                    "test_accuracy": self.accuracy,
+                }
+            )
         if self._step >= self.job.config.epochs * self.job.steps_per_epoch:
             self._ended = "epochs"
         elif self._reason:
