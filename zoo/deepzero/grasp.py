@@ -9,6 +9,7 @@ the gradient. Only how many weights of each layer are kept is used.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def read_ratios(path: str, network: Network) -> dict[str, float]:
         If it cannot be read, or is not of this network.
     """
     try:
-        content: Any = json.loads(Path(path).expanduser().read_text())
+        content: Any = json.loads(Path(os.path.expanduser(path)).read_text())
     except OSError as error:
         raise InputError(
             f"pruning must be grasp, uniform, or a JSON file: cannot read {path}: {error.strerror}"

@@ -39,8 +39,8 @@ def layers_of(config: NetworkConfig) -> str:
     if not file and (" " in model or "," in model or "\n" in model):
         return model
     try:
-        return Path(model).expanduser().read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        return Path(os.path.expanduser(model)).read_text()
+    except (OSError, ValueError) as error:
         near = difflib.get_close_matches(model, MODELS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(MODELS)}"
         reason = getattr(error, "strerror", None) or "it is not text"
