@@ -6,15 +6,21 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.deepzero.data.batches import batch_rows
+from zoo.deepzero.directions import direction
 from zoo.deepzero.job import Job
 from zoo.deepzero.masks import kept_weights
 from zoo.deepzero.net.engine import Engine
 
+Array = npt.NDArray[np.float64]
+
 #: Seconds that are spent on coordinates of one stage, at most a few of them.
 _TRIAL = 0.02
 _MOST = 200
+#: Directions that are tried, at most.
+_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def queries_of(job: Job) -> int:
         return steps * (config.directions + job.shards)
     if config.oracle == "node":
         return steps * (int(job.probes[job.units[:, 0]].sum()) + job.shards)
-    scoring, coordinates = 0, steps * job.size
+    coordinates = steps * job.size
     if config.oracle == "cyclic":
         block = len(job.coordinates(0))
         cycles, rest = divmod(steps, -(-job.size // block))
@@ -54,8 +60,15 @@ def queries_of(job: Job) -> int:
     elif config.sparsity and job.network is not None:
         weights = sum(stage.weights for stage in job.network.stages)
         coordinates -= steps * (weights - round((1.0 - config.sparsity) * weights))
-        scoring = 2 * (config.grasp_directions + job.shards)
-    return coordinates * (2 if config.central else 1) + steps * job.shards + scoring
+    return coordinates * (2 if config.central else 1) + steps * job.shards + _scoring(job)
+
+
+def _scoring(job: Job) -> int:
+    """Queries by which GraSP scores the weights."""
+    config = job.config
+    if config.oracle != "cge" or not config.sparsity or job.sparsities or job.network is None:
+        return 0
+    return 2 * (config.grasp_directions + job.shards)
 
 
 def estimated(job: Job) -> Estimate:
@@ -74,16 +87,30 @@ def estimated(job: Job) -> Estimate:
     started = time.perf_counter()
     engine.base(theta)
     base = time.perf_counter() - started
-    each = job.shards * base
+    each, once = job.shards * base, 0.0
     if job.config.oracle in ("rge", "es"):
-        each += job.config.directions * base
+        each += job.config.directions * _of_direction(job, engine, theta)
     else:
         each += _of_queries(job, engine)
-    return Estimate(queries_of(job), steps, steps * each)
+    if scoring := _scoring(job):
+        once = scoring * _of_direction(job, engine, theta)
+    return Estimate(queries_of(job), steps, steps * each + once)
 
 
 def _batch(job: Job) -> tuple[int, int, int]:
     return job.data.count("train"), job.config.batch, job.seed
+
+
+def _of_direction(job: Job, engine: Engine, theta: Array) -> float:
+    """Seconds of a direction, and of the loss along it."""
+    config, took, count = job.config, 0.0, 0
+    engine.loss(theta)
+    started = time.perf_counter()
+    while took < _TRIAL and count < _FEW:
+        u = direction(config.distribution, job.size, job.seed, 0, count)
+        engine.loss(theta + config.mu * u)
+        took, count = time.perf_counter() - started, count + 1
+    return took / count
 
 
 def _of_queries(job: Job, engine: Engine) -> float:
