@@ -44,12 +44,11 @@ class Estimate:
 def queries_of(job: Job) -> int:
     """Queries of a run of all its epochs."""
     config, steps = job.config, job.config.epochs * job.steps_per_epoch
-    if config.oracle == "es":
-        return steps * (config.directions + (job.shards if job.normalized else 0))
-    if config.oracle == "rge":
-        return steps * (config.directions + job.shards)
+    bases = steps * _base(job)
+    if config.oracle in ("rge", "es"):
+        return bases + steps * config.directions
     if config.oracle == "node":
-        return steps * (int(job.probes[job.units[:, 0]].sum()) + job.shards)
+        return bases + steps * int(job.probes[job.units[:, 0]].sum())
     coordinates = steps * job.size
     if config.oracle == "cyclic":
         block = len(job.coordinates(0))
@@ -60,7 +59,14 @@ def queries_of(job: Job) -> int:
     elif config.sparsity and job.network is not None:
         weights = sum(stage.weights for stage in job.network.stages)
         coordinates -= steps * (weights - round((1.0 - config.sparsity) * weights))
-    return coordinates * (2 if config.central else 1) + steps * job.shards + _scoring(job)
+    return bases + coordinates * (2 if config.central else 1) + _scoring(job)
+
+
+def _base(job: Job) -> int:
+    """Queries of a step's base: each shard of a black box has its own."""
+    if not job.based:
+        return 0
+    return job.shards if job.network is None else 1
 
 
 def _scoring(job: Job) -> int:
@@ -68,7 +74,7 @@ def _scoring(job: Job) -> int:
     config = job.config
     if config.oracle != "cge" or not config.sparsity or job.sparsities or job.network is None:
         return 0
-    return 2 * (config.grasp_directions + job.shards)
+    return 2 * (config.grasp_directions + 1)
 
 
 def estimated(job: Job) -> Estimate:
@@ -87,7 +93,7 @@ def estimated(job: Job) -> Estimate:
     started = time.perf_counter()
     engine.base(theta)
     base = time.perf_counter() - started
-    each, once = job.shards * base, 0.0
+    each, once = base, 0.0
     if job.config.oracle in ("rge", "es"):
         each += job.config.directions * _of_direction(job, engine, theta)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -56,6 +56,10 @@ class Job:
     augment: bool = False
     sparsities: dict[str, float] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to workers: not what can be had from it."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @cached_property
     def size(self) -> int:
         """Number of parameters d."""
@@ -67,6 +71,11 @@ class Job:
     def normalized(self) -> bool:
         """Whether there is batch normalization."""
         return self.network is not None and self.network.normalized
+
+    @property
+    def based(self) -> bool:
+        """Whether a step needs the loss at the parameters themselves."""
+        return self.config.oracle != "es" or self.normalized
 
     @property
     def steps_per_epoch(self) -> int:

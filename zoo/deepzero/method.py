@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from zoo.deepzero import grasp
 from zoo.deepzero.job import Job
+from zoo.deepzero.lending import Models
 from zoo.deepzero.rules import Rule, rate
 from zoo.deepzero.shard import DeepZeroShard, Report, Task
 from zoo.errors import RunError
@@ -88,7 +89,8 @@ class DeepZero:
         self, index: int, threads: int = 1, cancelled: Callable[[], bool] = never
     ) -> DeepZeroShard:
         """Build a shard; see :class:`zoo.runtime.protocol.Method`."""
-        return DeepZeroShard(index, self.job, threads, cancelled)
+        models = vars(self).setdefault("_models", Models(self.job, threads, cancelled))
+        return DeepZeroShard(index, self.job, models)
 
     def message(self, steps: int) -> Task:
         """Say what to do next, and where."""

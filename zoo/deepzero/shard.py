@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,8 +14,8 @@ import numpy.typing as npt
 from zoo.deepzero.data.batches import batch_rows, crop_and_flip
 from zoo.deepzero.directions import direction, estimate
 from zoo.deepzero.job import Job
+from zoo.deepzero.lending import Lent, Models
 from zoo.deepzero.masks import generator
-from zoo.problem import never
 from zoo.runtime.protocol import Exchange, State
 
 Array = npt.NDArray[np.float64]
@@ -68,102 +69,108 @@ class Report:
 class DeepZeroShard:
     """See :class:`zoo.runtime.protocol.Shard`; it keeps nothing from one message to the next."""
 
-    def __init__(
-        self, index: int, job: Job, threads: int = 1, cancelled: Callable[[], bool] = never
-    ) -> None:
-        self.index, self.job = index, job
-        self.model = job.model(threads, cancelled)
+    def __init__(self, index: int, job: Job, models: Models) -> None:
+        self.index, self.job, self.models = index, job, models
 
     def step(self, message: Task) -> Report:
         """Do a task."""
         if message.sparsities != self.job.sparsities:
             self.job = replace(self.job, sparsities=dict(message.sparsities))
-        if message.kind == "evaluate":
-            return self._evaluate(message)
-        if message.kind == "score":
-            return self._score(message)
-        return self._gradient(message)
+        with self.models.lent(message) as lent:
+            if message.kind == "evaluate":
+                return self._evaluate(message, lent)
+            self._take_up(message, lent)
+            work = self._score if message.kind == "score" else self._gradient
+            return work(message, lent.model, lent.base)
 
-    def _gradient(self, task: Task) -> Report:
-        job, config, theta = self.job, self.job.config, task.theta
-        rows = batch_rows(job.data.count("train"), config.batch, job.seed, task.step)
-        batch = job.data.batch("train", rows)
-        if job.augment:
+    def _take_up(self, task: Task, lent: Lent) -> None:
+        """Load the task's batch, and have its base, unless another shard has."""
+        job = self.job
+        if lent.task is task and job.network is not None:
+            return
+        lent.task = None
+        if task.kind == "score":
+            batch = job.data.batch("train", scored_rows(job))
+        else:
+            rows = batch_rows(job.data.count("train"), job.config.batch, job.seed, task.step)
+            batch = job.data.batch("train", rows)
+        if job.augment and task.kind != "score":
             batch = (crop_and_flip(batch[0], job.seed, task.step), *batch[1:])
-        self.model.load(*batch)
-        if config.oracle == "es" and not job.normalized:
-            return self._antithetic(task, None)
-        base = self.model.base(theta)
+        lent.model.load(*batch)
+        if job.based:
+            lent.base = lent.model.base(task.theta)
+        lent.task = task
+
+    @property
+    def _own_base(self) -> int:
+        """Queries of the base: all shards need it, and a network's is one to all of them."""
+        first = self.index == 0 or self.job.network is None
+        return 1 if first and self.job.based else 0
+
+    def _gradient(self, task: Task, model: Any, base: float) -> Report:
+        job, config = self.job, self.job.config
+        queries = self._own_base
+        moments = model.moments.copy() if self.index == 0 and job.normalized else None
         if config.oracle == "es":
-            return self._antithetic(task, base)
-        queries = 1
+            return self._antithetic(task, model, base, moments)
         if config.oracle == "rge":
-            values = self._along(task, base, config.directions, task.step)
+            values, _ = self._along(task, model, base, config.directions, task.step)
             queries += self._share(config.directions)
         elif config.oracle == "node":
             units = job.units[job.bounds[self.index] : job.bounds[self.index + 1]]
-            values = self.model.probes(units, config.mu)
+            values = model.probes(units, config.mu)
             queries += int(job.probes[units[:, 0]].sum())
         else:
             mine = job.own(self.index, job.coordinates(task.step))
-            values = self.model.derivatives(mine, config.mu, config.central)
+            values = model.derivatives(mine, config.mu, config.central)
             queries += len(mine) * (2 if config.central else 1)
-        return Report(values, base, queries, moments=self._moments())
+        return Report(values, base, queries, moments=moments)
 
-    def _antithetic(self, task: Task, base: float | None) -> Report:
+    def _antithetic(self, task: Task, model: Any, base: float, moments: Any) -> Report:
         pairs = self.job.config.directions // 2
-        values = self._along(task, None, pairs, task.step)
-        loss, count = self._losses
-        return Report(
-            values,
-            loss / max(1, count) if base is None else base,
-            count + (base is not None),
-            moments=self._moments(),
-        )
-
-    def _moments(self) -> Array | None:
-        return self.model.moments.copy() if self.index == 0 and self.job.normalized else None
+        values, losses = self._along(task, model, None, pairs, task.step)
+        if not self.job.based:
+            base = math.fsum(losses) / max(1, len(losses))
+        return Report(values, base, len(losses) + self._own_base, moments=moments)
 
     def _share(self, count: int) -> int:
         shards = self.job.shards
         return count * (self.index + 1) // shards - count * self.index // shards
 
-    def _along(self, task: Task, base: float | None, count: int, step: int) -> Array:
-        """Sum of this shard's part of ``count`` directions."""
+    def _along(
+        self, task: Task, model: Any, base: float | None, count: int, step: int
+    ) -> tuple[Array, list[float]]:
+        """Sum over this shard's part of ``count`` directions, and the losses along them."""
         job = self.job
         first = count * self.index // job.shards
-        self._losses = (0.0, 0)
+        losses: list[float] = []
 
         def loss(theta: Array) -> float:
-            value = self.model.loss(theta)
-            self._losses = (self._losses[0] + value, self._losses[1] + 1)
-            return value
+            losses.append(model.loss(theta))
+            return losses[-1]
 
         directions = partial(direction, job.config.distribution, len(task.theta), job.seed, step)
-        return estimate(
-            loss, task.theta, base, job.config.mu, directions, first, first + self._share(count)
-        )
+        last = first + self._share(count)
+        return estimate(loss, task.theta, base, job.config.mu, directions, first, last), losses
 
-    def _score(self, task: Task) -> Report:
-        job = self.job
-        self.model.load(*job.data.batch("train", scored_rows(job)))
-        base = self.model.base(task.theta)
-        count = job.config.grasp_directions
-        values = self._along(task, base, count, SCORING)
-        return Report(values, base, 1 + self._share(count))
+    def _score(self, task: Task, model: Any, base: float) -> Report:
+        count = self.job.config.grasp_directions
+        values, losses = self._along(task, model, base, count, SCORING)
+        return Report(values, base, len(losses) + self._own_base)
 
-    def _evaluate(self, task: Task) -> Report:
+    def _evaluate(self, task: Task, lent: Lent) -> Report:
         job, size = self.job, min(self.job.config.batch, self.job.samples)
         count = job.data.count("test")
         first, last = (count * i // job.shards for i in (self.index, self.index + 1))
         total, right = 0.0, 0
+        lent.task = None
         for at in range(first, last, size):
             rows = np.arange(at, min(at + size, last))
-            self.model.load(*job.data.batch("test", rows))
+            lent.model.load(*job.data.batch("test", rows))
             if job.network is None:
-                total += self.model.loss(task.theta) * len(rows)
+                total += lent.model.loss(task.theta) * len(rows)
                 continue
-            loss, correct = self.model.evaluate(task.theta, task.moments)
+            loss, correct = lent.model.evaluate(task.theta, task.moments)
             total, right = total + loss, right + correct
         return Report(np.empty(0), total, 0, right)
 
