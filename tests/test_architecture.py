@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("zoo", "evolve", "cli")  # each may import those before it
-METHODS = ("zoo.cbo", "zoo.cma", "evolve.gsd")
+METHODS = ("zoo.cbo", "zoo.cma", "zoo.deepzero", "evolve.gsd")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
@@ -60,7 +60,15 @@ def test_imports_point_one_way(path):
 
 @pytest.mark.parametrize(
     "module",
-    ["zoo", "cli.main", "zoo.methods", "zoo.cbo.config", "zoo.cma.config", "evolve.gsd.config"],
+    [
+        "zoo",
+        "cli.main",
+        "zoo.methods",
+        "zoo.cbo.config",
+        "zoo.cma.config",
+        "zoo.deepzero.config",
+        "evolve.gsd.config",
+    ],
 )
 def test_light_modules_import_nothing_heavy(module):
     code = (
