@@ -29,12 +29,15 @@ from deepzero_reuse import reuse_cge
 from report import arguments, report
 from threadpoolctl import threadpool_limits
 
+import zoo
 from zoo.deepzero.config import NetworkConfig
+from zoo.deepzero.data.dataset import Dataset
 from zoo.deepzero.net.cost import change_costs
 from zoo.deepzero.net.engine import Engine
 from zoo.deepzero.net.models import layers_of
 from zoo.deepzero.net.network import Network, network
 from zoo.deepzero.net.tile import rows, sums
+from zoo.deepzero.train import train
 
 MU = 5e-3
 
@@ -131,6 +134,22 @@ def torch_rival(python: str, folder: Path, **arrays: Any) -> dict[str, Any]:
     return dict(json.loads(made.stdout))
 
 
+def on_workers(steps: int) -> list[dict[str, Any]]:
+    """Training steps of the deepest network, on one worker and on two."""
+    rng, table = np.random.default_rng(0), []
+    x, y = rng.random((256 * steps, 3, 32, 32), np.float32), np.arange(256 * steps) % 10
+    ones, none = np.ones(3, np.float32), np.zeros(3, np.float32)
+    data = Dataset("noise", x, y, x[:10], y[:10], tuple("0123456789"), ones, none)
+    options = {"oracle": "cge", "batch": 256, "epochs": 1, "shards": 8, "lr": 0.01}
+    for count in (1, 2):
+        with zoo.workers(count) as crew:
+            train(family(5), data, workers=crew, seconds=1e-3, **options)  # compiled code is loaded
+            result = train(family(5), data, workers=crew, **options)
+        table.append({"workers": count, "seconds a step": result.seconds / steps})
+    table[1]["times"] = table[0]["seconds a step"] / table[1]["seconds a step"]
+    return table
+
+
 def main() -> None:
     given = arguments(__doc__, torch="interpreter that has PyTorch")
     seconds, each = (0.2, 25) if given.quick else (3.0, 97)
@@ -188,6 +207,8 @@ def main() -> None:
                 row["differs"] = float(np.abs(answers - ours[flat]).max() / np.abs(ours).max())
             table.append(row)
     report("full dense gradient, forward differences", table, given.out)
+    if not given.quick:
+        report("CNN depth 5 on workers, 8 shards", on_workers(6), given.out)
 
 
 if __name__ == "__main__":

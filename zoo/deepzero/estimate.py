@@ -34,11 +34,14 @@ class Estimate:
     steps : int
     seconds : float, optional
         Of one core; None for a black box.
+    memory : int
+        Bytes that each thread takes.
     """
 
     queries: int
     steps: int
     seconds: float | None
+    memory: int = 0
 
 
 def queries_of(job: Job) -> int:
@@ -98,9 +101,11 @@ def estimated(job: Job) -> Estimate:
         each += job.config.directions * _of_direction(job, engine, theta)
     else:
         each += _of_queries(job, engine)
+    passes = 2 if job.config.oracle in ("rge", "es") or _scoring(job) else 1
     if scoring := _scoring(job):
         once = scoring * _of_direction(job, engine, theta)
-    return Estimate(queries_of(job), steps, steps * each + once)
+    memory = engine.plan.nbytes(passes)
+    return Estimate(queries_of(job), steps, steps * each + once, memory)
 
 
 def _batch(job: Job) -> tuple[int, int, int]:

@@ -221,7 +221,8 @@ def told(job: Job, cost: Estimate) -> str:
     size = f"{job.size:,} parameters; {cost.steps:,} steps, {cost.queries:,.0f} queries"
     if cost.seconds is None:
         return size
-    return f"{size}, about {_duration(cost.seconds)} of one core"
+    memory = f", and {cost.memory / 1e6:,.0f} MB a thread" if cost.memory > 1e7 else ""
+    return f"{size}, about {_duration(cost.seconds)} of one core{memory}"
 
 
 def _duration(seconds: float) -> str:

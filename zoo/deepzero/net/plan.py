@@ -117,12 +117,12 @@ class Plan:
     def _rows(self, count: int) -> Any:
         return rows(max(1, count), self.samples, self.dtype)
 
-    def nbytes(self, threads: int = 1) -> int:
-        """Bytes of a cache and the scratch memory of threads."""
+    def nbytes(self, passes: int = 1) -> int:
+        """Bytes of the caches of so many passes, and of the scratch memory of a thread."""
         sizes = self._sizes
         length = row_length(self.samples, self.dtype.itemsize) * self.dtype.itemsize
         kept = sum(sizes[name] for name in ("a", "z", "gap", "u", "classes"))
-        return (kept + threads * (sizes["a"] + sizes["conv"] + 10)) * length
+        return (passes * kept + sizes["a"] + sizes["conv"] + 10) * length
 
 
 def _table(network: Network) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
