@@ -92,13 +92,13 @@ def _start(name: str, values: dict[str, Any], placement: Placement, output: Outp
             prepared = methods.get(name).study_module().prepare(name, values, seed)
         except OverflowError:
             raise InputError("a whole number is too large: 2**63 - 1 is the largest") from None
-        if not output.quiet:
-            for text in [*(f"warning: {w}" for w in prepared.warnings), *prepared.notes]:
-                say(text)
         folder, out = None, prepared.folder or output.out
         if out is not None:
             folder = RunFolder(out, output.snapshot_every)
             folder.create(prepared.described)
+        if not output.quiet:
+            for text in [*(f"warning: {w}" for w in prepared.warnings), *prepared.notes]:
+                say(text)
         with ray_unheard(placement.distributed):
             result = executed(
                 lambda listeners, cancelled: launch(
