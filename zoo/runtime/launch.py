@@ -91,8 +91,6 @@ def launch(
     cancelled: Callable[[], bool] = never,
 ) -> Any:
     """Run to the end, from a snapshot if one is given; returns the OptimizeResult."""
-    if threads is not None and (isinstance(threads, bool) or threads < 1):
-        raise InputError(f"threads must be a whole number >= 1, got {threads!r}")
     method = prepared.method
     objective = None if method.problem is None else method.problem.objective
     elapsed = spent = snapshot.seconds if snapshot else 0.0
@@ -128,6 +126,8 @@ def launch(
         return found
 
     try:
+        if threads is not None and (isinstance(threads, bool) or threads < 1):
+            raise InputError(f"threads must be a whole number >= 1, got {threads!r}")
         with hosted(
             method,
             placement,
