@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
@@ -148,7 +148,10 @@ class Engine:
             finally:
                 free.put(scratch)
 
-        list(self._pool.map(one, bounds[:-1].tolist(), bounds[1:].tolist()))
+        done = [self._pool.submit(one, int(first), int(last)) for first, last in pairwise(bounds)]
+        wait(done)  # of one that is given up, too: the others use what is needed again
+        for piece in done:
+            piece.result()
 
     def _piece(
         self, work: Callable[[Scratch, int, int], None], scratch: Scratch, first: int, last: int
