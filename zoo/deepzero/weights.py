@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -57,7 +58,7 @@ def read(path: str) -> dict[str, Any]:
         If it cannot be read.
     """
     try:
-        with np.load(Path(path).expanduser(), allow_pickle=False) as file:
+        with np.load(os.path.expanduser(path), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
