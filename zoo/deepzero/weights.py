@@ -62,8 +62,10 @@ def read(path: str) -> dict[str, Any]:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except _DAMAGE as error:
-        raise InputError(f"{path} is not an .npz file of arrays: {error}") from None
+    except _DAMAGE:  # NumPy's own words advise to load it unsafely
+        raise InputError(
+            f"{path} is damaged, or is not an .npz file of arrays, as numpy.savez writes them"
+        ) from None
 
 
 def of_network(path: str, network: Network) -> tuple[Array, Array]:
