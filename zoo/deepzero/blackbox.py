@@ -116,9 +116,9 @@ def gathered(template: Any) -> Array:
         if not isinstance(name, str):
             raise InputError(f"names of parameters must be words, got {name!r}")
     try:
-        vector = np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
+        vector = np.concatenate([np.empty(0), *(np.asarray(array).ravel() for array in arrays)])
     except (TypeError, ValueError) as error:
         raise InputError(f"parameters must be an array, or a dict of arrays: {error}") from None
-    if not vector.size or not np.isfinite(vector).all():
+    if vector.dtype.kind != "f" or not vector.size or not np.isfinite(vector).all():
         raise InputError("parameters must be finite numbers, one or more")
-    return vector
+    return vector.astype(np.float64)
