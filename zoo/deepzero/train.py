@@ -240,6 +240,8 @@ def _trained(method: Any) -> dict[str, Any]:
 
 
 def _with_params(result: Any, trained: dict[str, Any], template: Any) -> Any:
+    if template is None:  # a network, whose text is in the file only
+        trained = {name: array for name, array in trained.items() if name != "layers"}
     alone = template is not None and not isinstance(template, Mapping)
     result["params"] = trained["params"] if alone else trained
     return result
