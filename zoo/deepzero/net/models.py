@@ -36,7 +36,7 @@ def layers_of(config: NetworkConfig) -> str:
     if model == "resnet20":
         return _resnet(16, 3)
     file = os.path.isfile(os.path.expanduser(model))
-    if not file and (" " in model or "," in model or "\n" in model):
+    if not file and (model == "dense" or " " in model or "," in model or "\n" in model):
         return model
     try:
         return Path(os.path.expanduser(model)).read_text()
