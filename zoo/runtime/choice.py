@@ -70,7 +70,7 @@ def hosted(
     shards = _shards_travel(method, placement)
     size = placement.count()
     if crew is None and size is None and not _on_a_cluster(placement):
-        why_not = _stay(method.problem, cancelled)
+        why_not = _stay(method, cancelled)
         emit(Event(NOTE, {"text": why_not or f"evaluations go to {_cores()} workers"}))
         if why_not:
             yield in_process(method, None)
@@ -82,7 +82,7 @@ def hosted(
     with ExitStack() as undo:
         if crew is None:
             crew = undo.enter_context(NewCrew(placement, method.shards if shards else None))
-            doubts = _doubts(method.problem, crew) if crew.local else []
+            doubts = _doubts(method, crew) if crew.local else []
             for text in [*_idle(method, size or crew.size, shards), *doubts]:
                 emit(Event(NOTE, {"text": text}))
         undo.enter_context(crew.serving(emit))
@@ -111,12 +111,14 @@ def _shards_travel(method: Method, placement: Placement) -> bool:
         return True
     if placement.distribute != "auto":
         return placement.distribute == "shards"
-    return method.resident and _compiled(method.problem)
+    return method.resident and _compiled(method)
 
 
-def _compiled(problem: Problem | None) -> bool:
+def _compiled(method: Method) -> bool:
     """Whether all the work is compiled."""
-    return problem is None or isinstance(problem.objective, CompiledObjective)
+    if method.problem is None:
+        return method.concurrent
+    return isinstance(method.problem.objective, CompiledObjective)
 
 
 def _idle(method: Method, wanted: int, travel: bool) -> list[str]:
@@ -134,10 +136,10 @@ def _idle(method: Method, wanted: int, travel: bool) -> list[str]:
     return [f"{what}{blocks}: only {few} work to do ({hint})"]
 
 
-def _doubts(problem: Problem | None, crew: Crew) -> list[str]:
+def _doubts(method: Method, crew: Crew) -> list[str]:
     """Reasons for which workers on this machine alone may not help."""
     cores, doubts = _cores(), []
-    if _compiled(problem):
+    if _compiled(method):
         doubts.append(
             f"compiled work runs as fast on the {cores} threads of one process, without "
             "workers; they are for clusters"
@@ -155,12 +157,18 @@ def _on_a_cluster(placement: Placement) -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _stay(problem: Problem | None, cancelled: Callable[[], bool]) -> str:
+def _stay(method: Method, cancelled: Callable[[], bool]) -> str:
     """Why workers on this machine would not help; empty if they would."""
     cores = _cores()
     if cores == 1:
         return "one core: the run stays in its own process"
+    problem = method.problem
     objective = None if problem is None else problem.objective
+    if problem is None and not method.concurrent:
+        return (
+            "the run stays in its own process, for what its evaluations take is not known: "
+            "--workers N sends its shards to N others"
+        )
     if problem is None or not isinstance(objective, PythonObjective):
         return f"{cores} threads of this process do it: workers would add nothing on one machine"
     try:
