@@ -65,7 +65,7 @@ class BlackBox:
             raise Interrupted
         try:
             value = self.function(dealt(theta, self.template), self._batch)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # it means to end more than this evaluation
             raise RunError(f"the loss raised {type(error).__name__}: {error}") from error
         try:
             if not isinstance(value, str | bytes):
