@@ -199,12 +199,12 @@ def _job(
 ) -> tuple[Any, NetworkConfig]:
     asked = {name: options.pop(name) for name in _NETWORK if name in options}
     config = build(DeepZeroConfig, options)
+    if test is not None and isinstance(data, str | Dataset | Arrays):
+        raise InputError("test goes with arrays as data: these data have a test part of their own")
     if isinstance(data, str):
         data = load(data, asked.get("data_folder"))
-    elif not isinstance(data, Dataset | Arrays):
-        data = Arrays(_checked(data, "data"), () if test is None else _checked(test, "test"))
-        if data.test and len(data.test) != len(data.train):
-            raise InputError("test must have as many arrays as data")
+    elif not isinstance(data, Dataset):
+        data = _arrays(data, test)
     if callable(model):
         if params is None:
             raise InputError("a black box needs its first parameters: params = arrays")
@@ -218,6 +218,17 @@ def _job(
         raise InputError("params are for black boxes; a network takes init = FILE.npz")
     given = build(NetworkConfig, {"model": model, "data": data.name} | asked)
     return study.job_of(given, config, data, seed), given
+
+
+def _arrays(data: Any, test: Any) -> Arrays:
+    name = "arrays"
+    if isinstance(data, Arrays):
+        data, test, name = data.train, data.test or None, data.name
+    held = () if test is None else _checked(test, "test")
+    found = Arrays(_checked(data, "data"), held, name)
+    if held and len(held) != len(found.train):
+        raise InputError("test must have as many arrays as data")
+    return found
 
 
 def _checked(arrays: Any, name: str) -> tuple[npt.NDArray[Any], ...]:
