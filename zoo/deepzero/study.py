@@ -36,18 +36,21 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     config = build(DeepZeroConfig, values)
     data = load(given.data, given.data_folder)
     job = job_of(given, config, data, seed)
-    if given.weights is not None:
-        _check_free(Path(given.weights))
+    check_free(given)
     described = describe(name, given, job)
     made = assembled(given, job, described)
     return replace(made, notes=[told(job, estimated(job))])
 
 
-def _check_free(path: Path) -> None:
+def check_free(given: NetworkConfig) -> None:
+    """Refuse to write trained parameters where something is, or where nothing can be."""
+    if given.weights is None:
+        return
+    path = Path(given.weights)
     if path.exists():
-        raise InputError(f"{path} is there already: choose another name with --weights")
+        raise InputError(f"{path} is there already: choose another name for weights")
     if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent}: choose another one with --weights")
+        raise InputError(f"there is no folder {path.parent}: choose another one for weights")
 
 
 def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) -> Prepared:

@@ -114,6 +114,7 @@ def train(
     placement, crew, options = split_placement(workers, options)
     placement.check(threads)
     job, given = _job(model, data, params, test, as_seed(seed), options)
+    study.check_free(given)
     described = study.describe("deepzero", given, job, from_python=True)
     prepared = study.assembled(given, job, described)
     kept = None
