@@ -21,7 +21,8 @@ from test_ray import at_step, kill
 
 from zoo.deepzero.train import resume, train
 from zoo.errors import RunError
-from zoo.runtime import loop
+from zoo.runtime import choice, loop
+from zoo.runtime.events import NOTE
 from zoo.runtime.folder import RunFolder
 from zoo.runtime.launch import launch, taken_up
 
@@ -127,11 +128,24 @@ def test_a_loss_that_fails_on_a_worker(here, crews):
     assert (here / "run" / "config.json").exists()
 
 
-def test_workers_of_its_own(here, cluster):
-    data = (np.ones((9, 3)), np.ones(9))
+def test_workers_of_its_own(here, cluster, monkeypatch):
+    data, told = (np.ones((9, 3)), np.ones(9)), []
+
+    def listen(event):
+        told.extend([event.data["text"]] if event.kind == NOTE else [])
+
     options = {"epochs": 3, "directions": 6, "shards": 2}
     one = train(lambda p, b: squares(p, b), data, params=FIRST, **options)
     there = {"workers": 2, "ray_address": cluster.address, "cpus_per_worker": 0.2}
+    there |= {"listeners": [listen]}
     other = train(lambda p, b: squares(p, b), data, params=FIRST, **options, **there)
     assert told_of(other) == told_of(one)
     assert other.workers["workers"] == 2
+    assert told == []
+    monkeypatch.setattr(choice, "_on_a_cluster", lambda placement: False)
+    stays = {"workers": "auto", "listeners": [listen]}
+    other = train(lambda p, b: squares(p, b), data, params=FIRST, **options, **stays)
+    assert told_of(other) == told_of(one)
+    assert "in its own process, for what its evaluations take is not known" in told.pop()
+    train("mlp", epochs=1, **stays)
+    assert "threads of this process do it" in told.pop()
