@@ -92,6 +92,8 @@ class Engine:
         return self.cache.moments
 
     def _pass(self, cache: Cache, training: bool) -> tuple[float, int]:
+        if self.cancelled():
+            raise Interrupted
         total, right = forward(self.plan.table, cache, self._scratch[0], self.samples, training)
         return float(total), int(right)
 
