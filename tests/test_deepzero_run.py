@@ -225,7 +225,9 @@ def test_interrupted_and_resumed(kind, here, capsys, merged):
     assert outcome(folder) == outcome(here / "whole")
 
 
-@pytest.mark.parametrize("kind", ["cge central", "signed grasp", "black box", "black box cyclic"])
+@pytest.mark.parametrize(
+    "kind", ["cge central", "signed grasp", "rge", "es of batch norm", "black box"]
+)
 def test_interrupted_within_a_step(kind, here, monkeypatch, capsys):
     deepzero(capsys, *KINDS[kind], "--out", "whole")
     monkeypatch.setattr(engine, "_PIECE", 1e4)
