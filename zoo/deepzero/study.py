@@ -21,7 +21,7 @@ from zoo.deepzero.method import DeepZero
 from zoo.deepzero.net.models import MODELS, layers_of
 from zoo.deepzero.net.network import network
 from zoo.errors import InputError, RunError
-from zoo.objectives.load import named
+from zoo.objectives.load import named, source_digest
 from zoo.optimize import as_seed, numbers, words
 from zoo.runtime.folder import CONFIG, RunFolder
 from zoo.runtime.launch import Prepared
@@ -64,7 +64,10 @@ def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) 
     given, config, seed = stored_config(stored, folder)
     data = load(given.data, given.data_folder)
     check_data(stored, data, folder)
-    return assembled(given, job_of(given, config, data, seed), stored)
+    made = assembled(given, job_of(given, config, data, seed), stored)
+    if stored.get("source") in (None, source_digest(given.model)):
+        return made
+    return replace(made, warnings=["the black box's file has changed since the run was started"])
 
 
 def stored_config(
@@ -215,6 +218,7 @@ def describe(
         "budget": {},
         "seed": job.seed,
         "data": job.data.describe(),
+        "source": source_digest(given.model),
         "from_python": from_python,
     }
 
