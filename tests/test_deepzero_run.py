@@ -1204,6 +1204,21 @@ def test_resumed_with_other_data(here, monkeypatch, capsys):
     assert ran(capsys, "resume", "../cut")["status"] == "epochs"
 
 
+def test_resumed_with_another_black_box(here, monkeypatch, capsys):
+    interrupted(capsys, monkeypatch, 3, *KINDS["black box"], "--out", "cut")
+    deepzero(capsys, *KINDS["black box"], "--out", "whole")
+    (here / "mine.py").write_text(LOSSES + "# a word more")
+    code, _, err = called(capsys, "resume", "cut")
+    assert (code, err) == (
+        0,
+        "zoo: warning: the black box's file has changed since the run was started\n",
+    )
+    assert outcome(here / "cut") == outcome(here / "whole")
+    (here / "mine.py").unlink()
+    shutil.rmtree("cut")
+    assert "does not exist" in refused(capsys, "resume", str(again(here / "whole", here / "cut")))
+
+
 def test_damaged_runs(here, monkeypatch, capsys):
     interrupted(capsys, monkeypatch, 3, *KINDS["node"], "--out", "cut")
     assert "--objective is for runs" in refused(capsys, "resume", "cut", "--objective", "ackley")
