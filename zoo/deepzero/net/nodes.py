@@ -17,6 +17,20 @@ from zoo.vmath import expm1, log1p
 
 
 @kernel
+def _hold_ties(stage, c, pixel, gap, dz, n):
+    """Let only the first of several maxima of a window move, so that the window counts once."""
+    size, wconv = stage[col.MAXPOOL], stage[col.WCONV]
+    own = stage[col.GAP_AT] + c * stage[col.HCONV] * wconv
+    y, x = pixel // wconv // size * size, pixel % wconv // size * size
+    for i in range(size * size):
+        q = (y + i // size) * wconv + x + i % size
+        if q < pixel:
+            for b in range(n):
+                if gap[own + q, b] == 0 and gap[own + pixel, b] == 0:
+                    dz[pixel, b] = 0
+
+
+@kernel
 def _probe(table, k, c, pixel, mu, cache, scratch, n):
     """Change of each sample's loss, into ``scratch.mass``."""
     stage, dz, mass = table[k], scratch.dz, scratch.mass
@@ -29,6 +43,8 @@ def _probe(table, k, c, pixel, mu, cache, scratch, n):
         step = real(mu if r == pixel else 0.0)
         for b in range(n):
             dz[r, b] = step
+    if stage[col.MAXPOOL] > 1:
+        _hold_ties(stage, c, pixel, cache.gap, dz, n)
     activate_change(stage, c, dz, 0, cache, scratch.da, scratch.t, n)
     follow(table, k, c, cache, scratch, n)
     loss_change(dz, cache, scratch, n)
