@@ -28,22 +28,25 @@ NETS = {  # text, shape of an input
     "tanh": ("dense 5, tanh, dense 6, bn, tanh, dense 3", (1, 2, 4)),
     "normalized": ("dense 5, bn, relu, dense 4, bn, dense 3", (1, 2, 3)),
     "discrete": ("dense 6, step, dense 5, quantize 4, dense 4, tanh, dense 3", (1, 2, 3)),
-    "flat": ("conv 4, relu, dense 3", (2, 4, 3)),
-    "kernels": ("conv 2 kernel=1, relu, conv 3 kernel=5 bias=no, tanh, dense 3", (2, 3, 5)),
-    "strides": ("conv 3 stride=2, relu, conv 2 kernel=5 stride=3 padding=4, relu, dense 3",
+    "steps": ("conv 2 bias=no, quantize 3, maxpool, conv 3 stride=2, step, avgpool 2, dense 3",
+              (1, 9, 8)),
+    "flat": ("conv 3, relu, dense 3", (2, 4, 3)),
+    "kernels": ("conv 2 kernel=1, relu, conv 2 kernel=5 bias=no, tanh, dense 3", (2, 3, 5)),
+    "strides": ("conv 2 stride=2, relu, conv 2 kernel=5 stride=3 padding=4, relu, dense 3",
                 (1, 7, 4)),
     "inside": ("conv 3 padding=0, bn, relu, conv 2 kernel=2 stride=2, dense 3", (1, 5, 6)),
     "maxima": ("conv 3 kernel=2, relu, maxpool 3, conv 2, bn, tanh, maxpool, dense 3", (1, 11, 8)),
     "means": ("conv 2, bn, relu, maxpool, avgpool 3, conv 2, step, avgpool, dense 3", (1, 14, 13)),
-    "family": ("conv 4, bn, relu, maxpool, conv 5, bn, relu, maxpool, avgpool, dense 3", (1, 5, 7)),
-    "one pixel": ("conv 4 stride=2, relu, conv 5, relu, dense 3", (2, 2, 1)),
+    "family": ("conv 3, bn, relu, maxpool, conv 4, bn, relu, maxpool, avgpool, dense 3", (1, 5, 7)),
+    "one pixel": ("conv 3 stride=2, relu, conv 4, relu, dense 3", (2, 2, 1)),
     "residual": ("conv 2 bias=no, bn, relu, (conv 2, bn, relu, conv 2 bias=no, bn), relu, "
-                 "(conv 5 stride=2, bn, tanh, conv 5), relu, avgpool, dense 3", (1, 5, 4)),
+                 "(conv 4 stride=2, bn, tanh, conv 4 kernel=1), relu, avgpool, dense 3", (1, 5, 4)),
     "from input": ("(conv 4, bn), relu, (conv 4 kernel=1), relu, maxpool, dense 3", (2, 5, 3)),
-    "long way": ("conv 2, relu, (conv 2, relu, maxpool, conv 3, relu, conv 4 stride=2 bias=no), "
-                 "tanh, (conv 4), dense 5, relu, dense 3", (1, 8, 6)),
+    "long way": ("conv 2, relu, (conv 2 kernel=1, relu, maxpool, conv 3, relu, "
+                 "conv 4 kernel=1 stride=2 bias=no), tanh, (conv 4 kernel=1), dense 4, relu, "
+                 "dense 3", (1, 8, 6)),
 }  # fmt: skip
-SMOOTH = [name for name in NETS if name not in ("discrete", "means")]
+SMOOTH = [name for name in NETS if name not in ("discrete", "steps", "means")]
 DTYPES = ("float64", "float32")
 
 
@@ -69,8 +72,15 @@ class Problem:
         return self.on(dtype).derivatives(np.arange(self.net.parameters), mu, central)
 
     def naive(self, mu=MU, central=False):
-        args = self.plain, self.theta, self.x, self.y, mu
-        return reference.naive_cge(*args, np.arange(self.net.parameters), central)
+        """Derivatives as of :func:`reference.naive_cge`, with one loss at theta for all of them."""
+
+        def losses(step):
+            ends = self.theta + step * np.eye(self.net.parameters)
+            return np.array([reference.loss(self.plain, end, self.x, self.y) for end in ends])
+
+        if central:
+            return (losses(mu) - losses(-mu)) / (2.0 * mu)
+        return (losses(mu) - reference.loss(self.plain, self.theta, self.x, self.y)) / mu
 
     def gradient(self):
         return reference.gradient(self.plain, self.theta, self.x, self.y)[0]
@@ -332,39 +342,58 @@ PROBED = [name for name in SMOOTH if "bn" not in NETS[name][0]]
 def test_probes_tend_to_the_gradient(name):
     given = problem(*NETS[name], count=17)
     units = np.random.default_rng(2).permutation(every_unit(given.net))
-    double, single = (given.on(dtype).probes(units, 1e-7) for dtype in DTYPES)
     for g in (given.gradient(), given.derivatives("float64", 1e-7)):
         expected = np.concatenate([of_unit(given.net, g, k, c) for k, c in units])
-        assert_close(double, expected, 5e-7)
-        assert_close(single, expected, 1e-5)
+        assert_close(given.on("float64").probes(units, 1e-7), expected, 5e-7)
+        assert_close(given.on("float32").probes(units, 1e-7), expected, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_probes_of_pixels_that_tie_count_once(dtype):
+    given = problem("conv 3 kernel=1, relu, maxpool 2, conv 2, tanh, dense 3", (2, 5, 7))
+    part(given, "conv1.bias")[:] = 0.5
+    given.x[:, 0] = np.rint(given.x[:, 0])
+    given.x[:, 1, 1:] = 0.25  # a background
+    expected = given.gradient()
+    every = np.concatenate([of_unit(given.net, expected, k, c) for k, c in every_unit(given.net)])
+    assert_close(given.on(dtype).probes(every_unit(given.net), 1e-7), every, 1e-5)
+
+
+def probed(given, k, c, mu):
+    """Weights' and bias's derivatives from every pixel of a unit, moved for all samples at once."""
+    layers, count = given.plain.layers, len(given.x)
+    at = [j for j, layer in enumerate(layers) if layer.kind in ("dense", "conv")][k]
+    layer, nothing = layers[at], np.zeros(0)
+
+    def through(layers, features):
+        return reference.through(layers, given.theta, features, None, nothing)[0]
+
+    def losses(z):
+        logits = through(layers[at + 1 :], z).reshape(count, -1)
+        return np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(count), given.y]
+
+    inputs = through(layers[:at], given.x)
+    z, p, s, size = through([layer], inputs), layer.padding, layer.stride, layer.kernel
+    padded = np.pad(inputs, ((0, 0), (0, 0), (p, p), (p, p)))
+    weights, bias = 0.0, 0.0
+    for i, j in np.ndindex(layer.shape[1:]):
+        moved = z.copy()
+        moved[:, c, i, j] += mu
+        delta = (losses(moved) - losses(z)) / (mu * count)
+        seen = padded[:, :, i * s : i * s + size, j * s : j * s + size]
+        seen = inputs if layer.kind == "dense" else seen
+        weights, bias = weights + np.tensordot(delta, seen, 1).ravel(), bias + delta.sum()
+    return np.append(weights, [bias] if layer.bias else [])
 
 
 @pytest.mark.parametrize("mu", [MU, 0.4])
-@pytest.mark.parametrize("name", ["linear", "mlp", "discrete", "one pixel"])
-def test_probes_of_single_pixels_by_their_formula(name, mu):
+@pytest.mark.parametrize("name", ["mlp", "discrete", "steps", "kernels", "strides", "one pixel"])
+def test_probes_by_their_formula(name, mu):
     given = problem(*NETS[name], count=17)
     units = every_unit(given.net)
-    rows_of = np.arange(17)
-
-    def losses(theta):
-        logits, _ = reference.forward(given.plain, theta, given.x)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        return np.log(np.exp(shifted).sum(axis=1)) - shifted[rows_of, given.y]
-
-    deltas = []
-    for k, c in units:  # a shift of the bias is one of the unit
-        theta = given.theta.copy()
-        theta[given.net.stages[k].bias + c] += mu
-        deltas.append((losses(theta) - losses(given.theta)) / mu)
-    found = given.on("float64").probes(units, mu)
-    biases = np.cumsum([given.net.stages[k].fan_in + 1 for k, _ in units]) - 1
-    assert_close(found[biases], np.mean(deltas, axis=1), 1e-9)
-    first = [d for (k, _), d in zip(units, deltas, strict=True) if k == 0]
-    inputs = given.x.reshape(17, -1)
-    if name == "one pixel":  # the first tap on a map of 2 x 1 that padding surrounds
-        inputs = np.pad(given.x, ((0, 0), (0, 0), (1, 0), (1, 1))).reshape(17, -1)
-    weights = np.stack([np.append(inputs.T @ d / 17, d.mean()) for d in first])
-    assert_close(found[: weights.size].reshape(weights.shape), weights, 1e-9)
+    expected = np.concatenate([probed(given, k, c, mu) for k, c in units])
+    assert_close(given.on("float64").probes(units, mu), expected, 1e-9)
+    assert_close(given.on("float32").probes(units, mu), expected, 1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -471,7 +500,7 @@ def networks(draw):
     return ", ".join(word for word in [*words, "dense 3"] if word)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     networks(),
     st.tuples(st.integers(1, 2), st.integers(1, 6), st.integers(1, 6)),

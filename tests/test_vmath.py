@@ -32,6 +32,8 @@ cos_pi = over_arrays(vmath.cos_pi)
 sin2_pi = over_arrays(vmath.sin2_pi)
 log = over_arrays(vmath.log)
 exp = over_arrays(vmath.exp)
+expm1 = over_arrays(vmath.expm1)
+log1p = over_arrays(vmath.log1p)
 
 
 @pytest.fixture
@@ -102,6 +104,41 @@ def test_exp_at_its_ends():
 
 def test_exp_of_nan():
     assert math.isnan(exp(np.array([math.nan]))[0])
+
+
+def test_expm1(rng):
+    tiny = rng.uniform(-1.0, 1.0, 50_000) * 10.0 ** rng.uniform(-300.0, 0.0, 50_000)
+    halves = math.log(2.0) * (np.arange(-60, 60) + 0.5)  # where its reduction changes
+    edges = np.concatenate([np.nextafter(halves, -math.inf), halves, np.nextafter(halves, 1e3)])
+    for x in (rng.uniform(-3.0, 3.0, 200_000), rng.uniform(-700.0, 709.0, 100_000), tiny, edges):
+        assert largest_relative_error(expm1(x), np.expm1(x.astype(np.longdouble))) < 5e-16
+
+
+def test_expm1_at_its_ends():
+    assert expm1(np.array([0.0, -0.0])).tolist() == [0.0, 0.0]
+    assert expm1(np.array([-50.0, -708.1, -1e300, -math.inf])).tolist() == [-1.0] * 4
+    assert expm1(np.array([709.0]))[0] == pytest.approx(math.expm1(709.0), rel=5e-16)
+    assert expm1(np.array([5e-324, -1e-310])).tolist() == [5e-324, -1e-310]
+    assert math.isnan(expm1(np.array([math.nan]))[0])
+
+
+def test_log1p(rng):
+    tiny = rng.uniform(-1.0, 1.0, 50_000) * 10.0 ** rng.uniform(-300.0, 0.0, 50_000)
+    near_one = -1.0 + 10.0 ** rng.uniform(-15.0, 0.0, 50_000)
+    large = 10.0 ** rng.uniform(-1.0, 300.0, 50_000)
+    for x in (rng.uniform(-0.999, 3.0, 200_000), tiny, near_one, large, np.array([2.0**-53 - 1])):
+        assert largest_relative_error(log1p(x), np.log1p(x.astype(np.longdouble))) < 1e-15
+
+
+def test_log1p_at_its_ends():
+    assert log1p(np.array([0.0, -0.0])).tolist() == [0.0, 0.0]
+    assert log1p(np.array([5e-324, -1e-310])).tolist() == [5e-324, -1e-310]
+    assert math.isnan(log1p(np.array([math.nan]))[0])
+
+
+def test_log1p_undoes_expm1(rng):
+    x = rng.uniform(-1.0, 1.0, 10_000) * 10.0 ** rng.uniform(-20.0, 0.0, 10_000)
+    assert largest_relative_error(log1p(expm1(x)), x) < 2e-15
 
 
 def test_the_first_caller_does_not_decide_the_arithmetic(tmp_path):
