@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import time
 import types
 from dataclasses import replace
 
@@ -280,10 +281,12 @@ def test_parameters_are_dealt_and_gathered():
     found["w"][:] = 0
     assert theta.tolist() == list(range(10))
     for one in (np.arange(4).reshape(2, 2), [1.0, 2.0], 3.0):
-        alone = dealt(gathered(one), one)
+        theta = gathered(one)
+        alone = dealt(theta, one)
         assert alone.shape == np.shape(one)
         assert (alone == one).all()
         alone += 1
+        assert theta.tolist() == np.ravel(one).tolist()
     assert gathered(np.ones(2)).tolist() == [1, 1]
 
 
@@ -579,10 +582,11 @@ def test_queries_of_a_black_box_are_its_calls(options, shards):
 def test_seconds_are_foretold_within_a_factor_of_4(options):
     data = load("digits")
     job = job_on(data, "mlp", epochs=5, precision="single", **options)
-    for _ in range(6):  # the machine may be at something else meanwhile
-        told = estimated(job)
+    for _ in range(6):  # the machine may be at something else meanwhile: not all of its time counts
+        told, before = estimated(job), time.process_time()
         result = train("mlp", data, epochs=5, threads=1, **options)
+        took = time.process_time() - before
         assert (told.steps, told.queries) == (result.steps, result.queries)
-        if 0.25 < told.seconds / result.seconds < 4:
+        if 0.25 < told.seconds / took < 4:
             return
-    pytest.fail(f"{told.seconds:.3g} s foretold, {result.seconds:.3g} s taken")
+    pytest.fail(f"{told.seconds:.3g} s foretold, {took:.3g} s taken")

@@ -21,6 +21,7 @@ from deepzero_jobs import (
 from scipy import stats
 
 from zoo.deepzero.masks import Masks, cyclic, kept_weights
+from zoo.deepzero.net.network import network
 from zoo.deepzero.rules import RULES, Rule, rate
 
 
@@ -181,6 +182,11 @@ def test_masks_are_a_function_of_seed_and_number():
     assert forwards == backwards[::-1]
     assert len({tuple(chosen) for chosen in forwards}) == 20
     assert Masks(net, kept, 8).chosen(0).tolist() != forwards[0]
+    net = network("dense 5, relu, dense 5, relu, dense", (5, 1, 1), 5)  # layers of one size
+    masks = Masks(net, {"dense1": 9, "dense2": 9, "dense3": 9}, 0)
+    chosen = masks.chosen(0)
+    within = {tuple(chosen[(at <= chosen) & (chosen < at + 25)] - at) for at in (0, 30, 60)}
+    assert [len(of_layer) for of_layer in within] == [9, 9, 9]
 
 
 def test_masks_are_uniform_over_the_weights_of_a_layer():
