@@ -116,6 +116,14 @@ def test_losses_of_all_kinds_travel(here, monkeypatch, crews):
         assert told_of(resume(folder, loss, data, params=FIRST, workers=crews[2])) == told_of(one)
 
 
+def test_seconds_on_workers(crews):
+    result = train("mlp", epochs=1_000_000, shards=2, seconds=0.3, workers=crews[2])
+    assert result.status == "seconds"
+    assert result.steps > 0
+    assert result.test_accuracy > 0.1
+    assert result.seconds < 3
+
+
 def test_a_loss_that_fails_on_a_worker(here, crews):
     def loss(params, batch):
         if np.abs(params["slope"]).sum() > 0.2:
