@@ -34,6 +34,8 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     """Prepare a run; see :func:`zoo.minimization.prepare`."""
     given = _located(taken(NetworkConfig, values))
     config = build(DeepZeroConfig, values)
+    if config.pruning not in ("grasp", "uniform") and os.path.isfile(config.pruning):
+        config = replace(config, pruning=os.path.abspath(config.pruning))
     data = load(given.data, given.data_folder)
     job = job_of(given, config, data, seed)
     check_free(given)
