@@ -1204,6 +1204,21 @@ def test_resumed_with_other_data(here, monkeypatch, capsys):
     assert ran(capsys, "resume", "../cut")["status"] == "epochs"
 
 
+def test_resumed_from_another_folder(here, monkeypatch, capsys):
+    first = ["--init", "first.npz", "--weights", "made.npz"]
+    kinds = {kind: KINDS[kind] for kind in ("file", "node", "black box")}
+    deepzero(capsys, *KINDS["file"], "--weights", "first.npz")
+    for kind, given in (kinds | {"init": [*KINDS["file"], *first]}).items():
+        deepzero(capsys, *given, "--out", kind)
+        again(here / kind, here / f"again {kind}")
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    for kind in (*kinds, "init"):
+        ran(capsys, "resume", f"../again {kind}")
+        assert outcome(here / f"again {kind}") == outcome(here / kind)
+    assert list((here / "elsewhere").iterdir()) == []
+
+
 def test_resumed_with_another_black_box(here, monkeypatch, capsys):
     interrupted(capsys, monkeypatch, 3, *KINDS["black box"], "--out", "cut")
     deepzero(capsys, *KINDS["black box"], "--out", "whole")
