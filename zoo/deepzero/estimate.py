@@ -91,7 +91,7 @@ def estimated(job: Job) -> Estimate:
     engine.base(theta)
     if job.config.oracle == "node":  # compiles, as the base has
         engine.probes(job.units[-1:], job.config.mu)
-    else:
+    elif job.config.oracle not in ("rge", "es"):
         engine.derivatives(np.arange(1), job.config.mu)
     started = time.perf_counter()
     engine.base(theta)
