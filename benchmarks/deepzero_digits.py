@@ -2,8 +2,9 @@
 
 1,347 images to train on and 450 to test with (scikit-learn's stratified split of seed 0), three
 seeds. A query is one loss of one batch; a backprop counts as three. First-order training is the
-plain NumPy of tests/reference_network.py; all start from He normal weights, and have 3 warm-up
-epochs, a cosine schedule, momentum 0.9 (cyclic: none) and weight decay 5e-4.
+plain NumPy of tests/reference_network.py, which leaves out the last rows of an epoch that are no
+whole batch, and begins with a last layer sqrt 2 times as large. All have 3 warm-up epochs, a cosine
+schedule, momentum 0.9 (cyclic: none) and weight decay 5e-4.
 
     python benchmarks/deepzero_digits.py [--quick] [--out FILE.json]
 """

@@ -80,6 +80,7 @@ def run_method(name: str, config_file: str | None = None, **given: Any) -> None:
 
 def _start(name: str, values: dict[str, Any], placement: Placement, output: Output) -> None:
     from cli.execution import executed, ray_unheard, stdout_for_results
+    from cli.progress import progress_line
     from cli.summary import printed
     from zoo.optimize import as_seed
     from zoo.runtime.folder import RunFolder
@@ -89,7 +90,8 @@ def _start(name: str, values: dict[str, Any], placement: Placement, output: Outp
     found: list[Any] = []
     with printed(found, output.json, lambda: prepared.minimum), stdout_for_results():
         try:
-            prepared = methods.get(name).study_module().prepare(name, values, seed)
+            with progress_line(not output.quiet, lambda: False):  # it may compile, and measure
+                prepared = methods.get(name).study_module().prepare(name, values, seed)
         except OverflowError:
             raise InputError("a whole number is too large: 2**63 - 1 is the largest") from None
         folder, out = None, prepared.folder or output.out

@@ -12,9 +12,10 @@ import reference_network as reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from zoo.deepzero.net import columns as col
 from zoo.deepzero.net import engine as engine_module
-from zoo.deepzero.net.change import loss_change
 from zoo.deepzero.net.engine import Engine
+from zoo.deepzero.net.loss import change_of_logit, loss_change, softmax
 from zoo.deepzero.net.network import Network, network
 from zoo.deepzero.net.plan import Plan
 from zoo.deepzero.net.tile import CHUNK, rows, sums
@@ -527,37 +528,59 @@ def test_coordinates_of_any_network(text, shape, count, seed, central):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [1e-8, 1e-5, 1e-2, 0.1, 0.25, 0.26, 1.0, 10.0])
-def test_change_of_the_loss(size, dtype):
-    classes, count = 7, 37
-    plan = Plan(network("dense 7", (1, 1, 1), classes), count, dtype)
+@pytest.mark.parametrize("size", [1e-8, 1e-6, 1e-4, 1e-2, 0.2, 0.3, 1.0, 3.9, 4.1, 10.0, 50.0, 1e3])
+@pytest.mark.parametrize("spread", [1.0, 40.0])
+def test_change_of_the_loss(spread, size, dtype):
+    classes, count = 5, 37
+    plan = Plan(network("dense 5", (1, 1, 1), classes), count, dtype)
     cache, scratch = plan.cache(), plan.scratch()
-    rng = np.random.default_rng(3)
-    t = rng.uniform(-size, size, (classes, count)).astype(dtype)
-    t[0, 0], t[:, 1], t[:, 2] = size, size, 0.0
-    p = np.exp(rng.normal(scale=4.0, size=(classes, count)))
-    p = (p / p.sum(axis=0)).astype(dtype)
+    rng, at = np.random.default_rng(3), plan.table[-1, col.OUT_AT]
+    a = (spread * rng.standard_normal((classes, count))).astype(dtype)
+    t = (size * rng.uniform(-1, 1, (classes, count))).astype(dtype)
     cache.y[:] = rng.integers(0, classes, count)
-    cache.p[:, :count] = p
+    cache.a[at : at + classes, :count] = a
+    softmax(cache.a, at, cache, scratch.mass, count)
     scratch.dz[:classes, :count] = t
-    loss_change(scratch.dz, cache, scratch, count)
-    share, exact = p.astype(np.longdouble), t.astype(np.longdouble)
-    after = np.log((share * np.exp(exact)).sum(axis=0)) - np.log(share.sum(axis=0))
-    expected = after - exact[cache.y, np.arange(count)]
-    near = 1e-6 * size if dtype == "float32" else 4e-15 * size + 4e-19
+    loss_change(scratch.dz, at, cache, scratch, count)
+    before, moved = a.astype(np.longdouble), t.astype(np.longdouble)
+    expected = whole(before + moved) - whole(before) - moved[cache.y, np.arange(count)]
+    near = 1e-6 * size if dtype == "float32" else 1e-14 * size + 1e-14 * (size > 4) * spread
+    near += 1e-18 * spread  # of the numbers that it is compared with
     assert np.abs(scratch.mass[:count] - expected).max() <= near
-    assert np.all(scratch.mass[2] == 0.0)
+
+    for c in range(classes):  # one logit alone, by numbers in double precision
+        scratch.mass[:count] = t[c]
+        change_of_logit(c, at, cache, scratch.mass, count)
+        alone = before.copy()
+        alone[c] += moved[c]
+        expected = whole(alone) - whole(before) - moved[c] * (cache.y == c)
+        assert np.abs(scratch.mass[:count] - expected).max() <= near
+
+
+def whole(a):
+    """Logarithm of the sum of the exponentials."""
+    return a.max(axis=0) + np.log(np.exp(a - a.max(axis=0)).sum(axis=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_change_of_the_loss_of_a_certain_class_that_is_lost(dtype):
-    plan = Plan(network("dense 2", (1, 1, 1), 2), 3, dtype)
-    cache, scratch = plan.cache(), plan.scratch()
-    cache.p[0], cache.y[:] = 1.0, 1
-    scratch.dz[0, :3] = -50.0, -30.0, -1.0
-    loss_change(scratch.dz, cache, scratch, 3)
-    assert scratch.mass[1:3] == pytest.approx([-30.0, -1.0], rel=1e-4)
-    assert scratch.mass[0] < -30.0
+@pytest.mark.parametrize("scale", [30.0, 1e4])
+@pytest.mark.parametrize("mu", [5e-3, 1.0, 1e3])
+@pytest.mark.parametrize("text", ["dense 3", "dense 4, relu, dense 3"])
+def test_logits_that_move_far(text, mu, scale, dtype):
+    net = network(text, (6, 1, 1), 3)
+    rng = np.random.default_rng(0)
+    x, y = (scale * rng.standard_normal((9, 6, 1, 1))).astype(np.float32), rng.integers(0, 3, 9)
+    theta = net.initial(1).astype(np.float32).astype(np.float64)
+    engine = Engine(net, 9, dtype)
+    engine.load(x, y)
+    engine.base(theta)
+    found = engine.derivatives(np.arange(net.parameters), mu)
+    plain = reference.naive_cge(
+        reference.parse(text, (6, 1, 1)), theta, x.astype(float), y, mu, np.arange(net.parameters)
+    )
+    assert (
+        np.abs(found - plain).max() <= (1e-4 if dtype == "float32" else 1e-9) * np.abs(plain).max()
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

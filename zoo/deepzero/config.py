@@ -30,6 +30,10 @@ _ONLY = {
 #: Learning rates that work for gradients by coordinates. Along q random directions of d the
 #: estimate is about sqrt(d / q) times as long as the gradient, so that q / (q + d) is.
 _RATE = 0.1
+#: Weight decay of networks.
+_DECAY = 5e-4
+#: Sparsity of cyclic, which would be dense without.
+_CYCLIC = 0.9
 #: Of rules that divide by the length of the gradient.
 _NORMED = {"adam": 1e-3, "lion": 1e-4}
 
@@ -75,7 +79,10 @@ class DeepZeroConfig:
     mu: float = option(5e-3, "Step of the differences.", above=0)
     central: bool = option(False, "Differences to both sides, for twice the queries.")
     sparsity: float = option(
-        0.0, "Share of the weights that a step leaves out, of cge and cyclic.", least=0
+        0.0,
+        "Share of the weights that a step of cge leaves out, less than 1; of all coordinates for "
+        "cyclic, where it is 0.9 by default.",
+        least=0,
     )
     pruning: str = option(
         "grasp",
@@ -110,7 +117,12 @@ class DeepZeroConfig:
     momentum: float | None = option(
         None, "By default 0.9, and none for cyclic, which remembers anyway.", least=0, most=0.9999
     )
-    weight_decay: float = option(5e-4, "Of all parameters, estimated in this step or not.", least=0)
+    weight_decay: float | None = option(
+        None,
+        "Of all parameters, estimated in this step or not. By default 0.0005 for networks, and "
+        "none for black boxes.",
+        least=0,
+    )
     schedule: str = option(
         "cosine", "Of the learning rate, after the warm-up.", choices=("cosine", "constant")
     )
@@ -124,7 +136,11 @@ class DeepZeroConfig:
         "small steps, else 8.",
         least=1,
     )
-    seconds: float | None = option(None, "Most seconds of wall-clock time.", above=0)
+    seconds: float | None = option(
+        None,
+        "Most seconds of wall-clock time; what a step under way has done by then is lost.",
+        above=0,
+    )
 
     def __post_init__(self) -> None:
         if not self.sparsity < 1:
@@ -164,4 +180,10 @@ class DeepZeroConfig:
         momentum = self.momentum
         if momentum is None:
             momentum = 0.0 if oracle == "cyclic" and self.rule == "sgd" else 0.9
-        return replace(self, oracle=oracle, lr=rate, momentum=momentum)
+        decay = self.weight_decay
+        if decay is None:
+            decay = 0.0 if black_box else _DECAY
+        sparsity = self.sparsity or (_CYCLIC if oracle == "cyclic" else 0.0)
+        return replace(
+            self, oracle=oracle, lr=rate, momentum=momentum, weight_decay=decay, sparsity=sparsity
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -66,6 +66,13 @@ class Job:
         if self.network is not None:
             return self.network.parameters
         return len(gathered(self.template))
+
+    def described(self) -> Any:
+        """Form of the parameters, in JSON's types: a network's layers, or a black box's shapes."""
+        if self.network is not None:
+            return " ".join(self.network.text.split())
+        template = self.template if isinstance(self.template, Mapping) else {"": self.template}
+        return {str(name): list(np.shape(array)) for name, array in template.items()}
 
     @property
     def normalized(self) -> bool:

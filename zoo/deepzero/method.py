@@ -58,7 +58,7 @@ class DeepZero:
         config = job.config
         self.concurrent = job.network is not None
         self.rule = Rule.new(
-            config.rule, float(config.momentum or 0.0), config.weight_decay, len(theta)
+            config.rule, config.momentum or 0.0, config.weight_decay or 0.0, len(theta)
         )
         channels = sum(stage.channels for stage in job.network.stages) if job.network else 0
         self.moments = np.tile([0.0, 1.0], (channels, 1)) if moments is None else moments.copy()

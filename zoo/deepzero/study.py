@@ -64,9 +64,11 @@ def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) 
             f"{folder.path} was started from Python: zoo.deepzero.train.resume continues it there"
         )
     given, config, seed = stored_config(stored, folder)
-    data = load(given.data, given.data_folder)
-    check_data(stored, data, folder)
-    made = assembled(given, job_of(given, config, data, seed), stored)
+    job = job_of(given, config, load(given.data, given.data_folder), seed)
+    check_same(stored, job, folder)
+    if job.network is not None and folder.snapshot() is not None:
+        given = replace(given, init=None)  # it has all that was in it
+    made = assembled(given, job, stored)
     if stored.get("source") in (None, source_digest(given.model)):
         return made
     return replace(made, warnings=["the black box's file has changed since the run was started"])
@@ -90,10 +92,11 @@ def stored_config(
         raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
 
 
-def check_data(stored: Mapping[str, Any], data: Any, folder: RunFolder) -> None:
-    """Refuse to go on with other data."""
-    if stored.get("data") != data.describe():
-        raise InputError(f"the data are not those that {folder.path} was started with")
+def check_same(stored: Mapping[str, Any], job: Job, folder: RunFolder) -> None:
+    """Refuse to go on with other data, or another model."""
+    for what, now in (("data", job.data.describe()), ("parameters", job.described())):
+        if stored.get(what) != now:
+            raise InputError(f"the {what} are not those that {folder.path} was started with")
 
 
 def job_of(given: NetworkConfig, config: DeepZeroConfig, data: Any, seed: int) -> Job:
@@ -220,6 +223,7 @@ def describe(
         "budget": {},
         "seed": job.seed,
         "data": job.data.describe(),
+        "parameters": job.described(),
         "source": source_digest(given.model),
         "from_python": from_python,
     }

@@ -175,7 +175,7 @@ def resume(
     if not callable(model):
         asked = {name: value for name, value in vars(given).items() if name in _NETWORK}
     job, given = _job(model, data, params, test, seed, vars(config) | asked)
-    study.check_data(stored, job.data, kept)
+    study.check_same(stored, job, kept)
     done = kept.result()
     prepared = study.assembled(given, job, stored)
     if done is not None:

@@ -55,6 +55,22 @@ class Dataset:
     scale: Floats
     offset: Floats
 
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            labels = np.asarray(y)
+            whole = labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels) == len(x) > 0
+            if not whole or labels.min() < 0 or labels.max() >= len(self.classes):
+                raise InputError(
+                    f"{self.name}: y_{part} must be whole numbers from 0 to "
+                    f"{len(self.classes) - 1}, one for each of the samples of x_{part}, one or more"
+                )
+            if x.ndim != 4 or x.shape[1:] != self.x_train.shape[1:]:
+                raise InputError(
+                    f"{self.name}: x_{part} must be samples (N, C, H, W) of one shape, "
+                    f"got {x.shape}"
+                )
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape (C, H, W) of a sample."""

@@ -11,7 +11,6 @@ enough for changes of any size:
               (but as it stands where t is large: 1 + a t may be 0)
     batchnorm A' (dz - mean dz) + (A' - A) zc, where A = gamma/s, A'/A - 1 = -q/(r (1 + r)),
               r = sqrt(1 + q), q = (s'^2 - s^2)/s^2, and zc = z - mean z
-    loss      log1p(sum_c p_c expm1(t_c)) - t_y, where t is the change of the logits
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import numpy as np
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.forward import EPS, add_shortcut, convolve
 from zoo.jit import kernel, relaxed
-from zoo.vmath import expm1, log1p
 
 
 @relaxed
@@ -152,57 +150,3 @@ def follow(table, k, channel, cache, scratch, n):
                 only = channel if stage[col.SHORTCUT] == k + 1 else -1
                 add_shortcut(stage, c, da, only, dz, c * pixels, n)
             activate_change(stage, c, dz, c * pixels, cache, da, scratch.t, n)
-
-
-#: Changes of logits up to this take a polynomial in single precision, expm1(t) to 1e-10 of t.
-_SMALL = 0.25
-_EXPM1 = tuple(1.0 / math.factorial(k) for k in range(8, 0, -1))
-
-#: A sum of probabilities that has rounded to one or less has a logarithm yet.
-LEAST = -1.0 + 2.0**-50
-
-
-@relaxed
-def _largest(t, classes, n):
-    """Largest absolute change of a logit."""
-    most = t.dtype.type(0)
-    for c in range(classes):
-        for b in range(n):
-            most = max(most, abs(t[c, b]))
-    return most
-
-
-@relaxed
-def _small(t, c, p, moved, n):
-    """Add p_c expm1(t_c) to a row, where t is small."""
-    real = t.dtype.type
-    for b in range(n):
-        x = t[c, b]
-        s = real(0)
-        for factor in _EXPM1:
-            s = s * x + real(factor)
-        moved[2, b] += p[c, b] * (s * x)
-
-
-@kernel
-def loss_change(t, cache, scratch, n):
-    """Change of each sample's loss, into ``scratch.mass``, from the changes t of the logits."""
-    p, y, mass, moved = cache.p, cache.y, scratch.mass, scratch.t
-    classes = len(p)
-    if t.itemsize == 4 and _largest(t, classes, n) <= _SMALL:
-        for b in range(n):
-            moved[2, b] = t.dtype.type(0)
-        for c in range(classes):
-            _small(t, c, p, moved, n)
-        for b in range(n):
-            mass[b] = moved[2, b]
-    else:
-        for b in range(n):
-            mass[b] = 0.0
-        for c in range(classes):
-            for b in range(n):
-                mass[b] += p[c, b] * expm1(np.float64(t[c, b]))
-    for b in range(n):
-        mass[b] = log1p(max(mass[b], LEAST))
-    for b in range(n):
-        mass[b] -= t[y[b], b]

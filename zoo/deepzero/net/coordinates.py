@@ -14,16 +14,10 @@ import math
 import numpy as np
 
 from zoo.deepzero.net import columns as col
-from zoo.deepzero.net.change import (
-    LEAST,
-    activate_change,
-    follow,
-    loss_change,
-    normalize_change,
-)
+from zoo.deepzero.net.change import activate_change, follow, normalize_change
+from zoo.deepzero.net.loss import change_of_logit, loss_change
 from zoo.deepzero.net.series import bend, by_change, by_weight, cumulants, largest, rectified
 from zoo.jit import borrowed, kernel, relaxed
-from zoo.vmath import expm1, log1p
 
 
 @kernel
@@ -114,7 +108,7 @@ def _total(mass, n):
 @kernel
 def _change_last(stage, i, mu, cache, scratch, n):
     """Sum of the changes of the losses from a parameter of the last layer."""
-    p, y, mass = cache.p, cache.y, scratch.mass
+    mass = scratch.mass
     c, cin, i, j = located(stage, i)
     if cin >= 0:
         q = stage[col.IN_AT] + (cin * stage[col.HIN] + i) * stage[col.WIN] + j
@@ -123,9 +117,7 @@ def _change_last(stage, i, mu, cache, scratch, n):
     else:
         for b in range(n):
             mass[b] = mu
-    for b in range(n):
-        t = mass[b]
-        mass[b] = log1p(max(p[c, b] * expm1(t), LEAST)) - (t if y[b] == c else 0.0)
+    change_of_logit(c, stage[col.OUT_AT], cache, mass, n)
     return _total(mass, n)
 
 
@@ -144,11 +136,15 @@ def _change(table, k, i, mu, reach, widest, cache, scratch, n):
         pixel = y * stage[col.WIN] + x
         return by_weight(stage, cin, pixel, mu, cache, scratch.bent, scratch.series, n)
     change_own(stage, i, mu, cache, scratch, n)
-    r = stage[col.OUT_AT] + c
-    if reach > 0.0 and largest(scratch.da, r, 1, n) <= reach:
+    pixels = stage[col.H] * stage[col.W]
+    r = stage[col.OUT_AT] + c * pixels
+    most = largest(scratch.da, r, pixels, n)
+    if most == 0.0:  # its unit is dead, or its inputs are zero
+        return 0.0
+    if most <= reach:
         return by_change(scratch.da, r, scratch.series, n)
     follow(table, k, c, cache, scratch, n)
-    loss_change(scratch.dz, cache, scratch, n)
+    loss_change(scratch.dz, table[last, col.OUT_AT], cache, scratch, n)
     return _total(scratch.mass, n)
 
 

@@ -11,9 +11,9 @@ import math
 import numpy as np
 
 from zoo.deepzero.net import columns as col
+from zoo.deepzero.net.loss import softmax
 from zoo.deepzero.net.tile import sums
 from zoo.jit import borrowed, kernel, relaxed
-from zoo.vmath import exp
 
 #: Added to a variance.
 EPS = 1e-5
@@ -205,39 +205,6 @@ def _stage(stage, cache, scratch, n, training):
 
 
 @kernel
-def _softmax(logits, at, cache, mass, n):
-    """Probabilities of the classes; returns the sum of the losses, and how many are right."""
-    p, y = cache.p, cache.y
-    classes = len(p)
-    total, right = 0.0, 0
-    for b in range(n):
-        mass[b] = logits[at, b]
-    for c in range(1, classes):
-        for b in range(n):
-            mass[b] = max(mass[b], np.float64(logits[at + c, b]))
-    for b in range(n):
-        total -= logits[at + y[b], b] - mass[b]
-        first = 0
-        while logits[at + first, b] < mass[b]:
-            first += 1
-        right += first == y[b]
-    for c in range(classes):
-        for b in range(n):
-            p[c, b] = exp(logits[at + c, b] - mass[b])
-    for b in range(n):
-        mass[b] = 0.0
-    for c in range(classes):
-        for b in range(n):
-            mass[b] += p[c, b]
-    for b in range(n):
-        total += math.log(mass[b])
-    for c in range(classes):
-        for b in range(n):
-            p[c, b] /= mass[b]
-    return total, right
-
-
-@kernel
 def forward(table, cache, scratch, n, training):
     """Pass of the first n columns of the input through the network.
 
@@ -258,4 +225,4 @@ def forward(table, cache, scratch, n, training):
     cache, scratch = borrowed(cache), borrowed(scratch)
     for k in range(len(table)):
         _stage(table[k], cache, scratch, n, training)
-    return _softmax(cache.a, table[len(table) - 1, col.OUT_AT], cache, scratch.mass, n)
+    return softmax(cache.a, table[len(table) - 1, col.OUT_AT], cache, scratch.mass, n)

@@ -11,9 +11,9 @@ which is what coordinatewise estimates tend to as mu does to 0. A convolution ha
 from __future__ import annotations
 
 from zoo.deepzero.net import columns as col
-from zoo.deepzero.net.change import activate_change, follow, loss_change
+from zoo.deepzero.net.change import activate_change, follow
+from zoo.deepzero.net.loss import change_of_logit, loss_change
 from zoo.jit import borrowed, kernel, relaxed
-from zoo.vmath import expm1, log1p
 
 
 @kernel
@@ -37,7 +37,8 @@ def _probe(table, k, c, pixel, mu, cache, scratch, n):
     real = dz.dtype.type
     if k == len(table) - 1:
         for b in range(n):
-            mass[b] = log1p(cache.p[c, b] * expm1(mu)) - (mu if cache.y[b] == c else 0.0)
+            mass[b] = mu
+        change_of_logit(c, stage[col.OUT_AT], cache, mass, n)
         return
     for r in range(stage[col.HCONV] * stage[col.WCONV]):
         step = real(mu if r == pixel else 0.0)
@@ -47,7 +48,7 @@ def _probe(table, k, c, pixel, mu, cache, scratch, n):
         _hold_ties(stage, c, pixel, cache.gap, dz, n)
     activate_change(stage, c, dz, 0, cache, scratch.da, scratch.t, n)
     follow(table, k, c, cache, scratch, n)
-    loss_change(dz, cache, scratch, n)
+    loss_change(dz, table[len(table) - 1, col.OUT_AT], cache, scratch, n)
 
 
 @relaxed

@@ -31,6 +31,8 @@ class Cache(NamedTuple):
         Probabilities.
     y : (samples,) int64
         Labels.
+    whole : (samples,) float64
+        Logarithm of the sum of the exponentials of the logits.
     inverse : (channels of all stages,) float64
         1 / sqrt(variance + eps) of a normalized channel.
     moments : (channels of all stages, 2) float64
@@ -44,6 +46,7 @@ class Cache(NamedTuple):
     u: Any
     p: Any
     y: Any
+    whole: Any
     inverse: Any
     moments: Any
 
@@ -95,6 +98,7 @@ class Plan:
             u=self._rows(sizes["u"]),
             p=self._rows(sizes["classes"]),
             y=np.zeros(self.samples, np.int64),
+            whole=np.zeros(self.samples),
             inverse=np.zeros(sizes["channels"]),
             moments=np.zeros((sizes["channels"], 2)),
         )
