@@ -67,8 +67,7 @@ class Engine:
 
     def base(self, theta: Array) -> float:
         """Mean loss of the batch at ``theta``, from which changes will start."""
-        self.cache.theta[:] = theta
-        return self._pass(self.cache, True)[0] / self.samples
+        return self._pass(self.cache, theta, True)[0] / self.samples
 
     def loss(self, theta: Array) -> float:
         """Mean loss of the batch at ``theta``; changes still start from the last base."""
@@ -77,23 +76,23 @@ class Engine:
             inputs = int(np.prod(self.network.shape))
             self._other.a[:inputs] = self.cache.a[:inputs]
             self._other.y[:] = self.cache.y
-        self._other.theta[:] = theta
-        return self._pass(self._other, True)[0] / self.samples
+        return self._pass(self._other, theta, True)[0] / self.samples
 
     def evaluate(self, theta: Array, moments: Array) -> tuple[float, int]:
         """Sum of the losses, and how many labels are right, normalized by ``moments``."""
-        self.cache.theta[:] = theta
         self.cache.moments[:] = moments
-        return self._pass(self.cache, False)
+        return self._pass(self.cache, theta, False)
 
     @property
     def moments(self) -> Array:
         """Mean and variance (channels of all stages, 2) of the batch at the last base."""
         return self.cache.moments
 
-    def _pass(self, cache: Cache, training: bool) -> tuple[float, int]:
+    def _pass(self, cache: Cache, theta: Array, training: bool) -> tuple[float, int]:
         if self.cancelled():
             raise Interrupted
+        with np.errstate(over="ignore"):  # then the loss is not finite, as will be told
+            cache.theta[:] = theta
         total, right = forward(self.plan.table, cache, self._scratch[0], self.samples, training)
         return float(total), int(right)
 
