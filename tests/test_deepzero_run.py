@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -1160,18 +1161,20 @@ def test_bad_input(given, words, bad, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "given", ["", "--oracle node", "--oracle es", "--oracle cyclic --precision double", "box"]
+    "given", ["", "--oracle node", "--oracle es", "--oracle cyclic --precision double", BOX]
 )
 def test_a_loss_that_is_not_finite_any_more(given, here, capsys):
-    arguments = BOX.split() if given == "box" else given.split()
-    arguments = [*arguments, "--lr", "1e9" if given != "box" else "1e200", "--out", "run"]
-    with np.errstate(all="ignore"):
-        code, out, err = called(capsys, "run", "deepzero", *arguments, "--quiet", "--json")
-    assert (code, out) == (1, "")
-    assert re.fullmatch(r"zoo: the loss is not finite any more at step \d+ \(lr 1e\+\d+, .*\n", err)
-    assert "a smaller lr may help" in err
-    assert (here / "run" / "config.json").exists()
-    assert RunFolder("run").result() is None
+    for rate in ("1e+09", "1e+200") if given != BOX else ("1e+200",):
+        arguments = [*given.split(), "--lr", rate, "--out", rate, "--quiet", "--json"]
+        with warnings.catch_warnings(), np.errstate(all="warn" if given != BOX else "ignore"):
+            warnings.simplefilter("error")
+            code, out, err = called(capsys, "run", "deepzero", *arguments)
+        assert (code, out) == (1, "")
+        pattern = rf"zoo: the loss is not finite any more at step \d+ \(lr {re.escape(rate)}, .*\n"
+        assert re.fullmatch(pattern, err)
+        assert "a smaller lr may help" in err
+        assert (here / rate / "config.json").exists()
+        assert RunFolder(rate).result() is None
 
 
 def test_a_black_box_that_fails_later(here, capsys):
