@@ -43,7 +43,7 @@ text, x, y = str(given["text"]), given["x"], given["y"]
 params, running = rival.train_first_order(
     text, x, y, float(given["lr"]), epochs=int(given["epochs"]), batch=int(given["batch"]), warmup=3
 )
-net = rival.build(text, x.shape[1:], params, running=running, training=False)
+net = rival.build(text, x.shape[1:], params, running=torch.tensor(running), training=False)
 right = [rival.accuracy(net, *rival.batch_of(net, given["x_test"][i : i + 1000],
          given["y_test"][i : i + 1000])) for i in range(0, len(given["y_test"]), 1000)]
 print(json.dumps(float(np.mean(right))))
