@@ -41,7 +41,7 @@ def test_data_sets_of_ones_own_are_checked(part):
 
 
 def test_nothing_pulls_at_the_parameters_of_a_black_box():
-    options = {"oracle": "cge", "epochs": 60, "batch": 4, "schedule": "constant"}
+    options = {"oracle": "cge", "epochs": 200, "batch": 4, "schedule": "constant"}
     result = train(square, (np.zeros((8, 1)),), params=np.zeros(3), **options)
     assert result.params == pytest.approx(100.0, abs=0.1)
     decayed = train(square, (np.zeros((8, 1)),), params=np.zeros(3), weight_decay=0.1, **options)
