@@ -51,5 +51,6 @@ def estimate(
         u = directions(i)
         ahead = loss(theta + mu * u)
         back, span = (loss(theta - mu * u), 2.0 * mu) if base is None else (base, mu)
-        total += (ahead - back) / span * u
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told of later
+            total += (ahead - back) / span * u
     return total

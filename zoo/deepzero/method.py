@@ -130,6 +130,7 @@ class DeepZero:
     def _prune(self, sparsities: dict[str, float]) -> None:
         self.job = replace(self.job, sparsities=sparsities)
 
+    @np.errstate(over="ignore", invalid="ignore")  # told of in one line
     def _descend(self, reports: list[Report]) -> None:
         job, config = self.job, self.job.config
         # The base of all of them; or, of es, the mean of each one's own, and some may have none.
