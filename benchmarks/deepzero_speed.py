@@ -185,7 +185,7 @@ def on_workers(steps: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     given = arguments(__doc__, torch="interpreter that has PyTorch")
-    seconds, each = (0.2, 25) if given.quick else (3.0, 97)
+    seconds, each = (0.2, 13) if given.quick else (2.0, 33)
     names = list(NETWORKS)[:4] if given.quick else list(NETWORKS)
     top = peak(seconds)
     print(f"peak of a tile: {top / 1e9:.0f} GFLOP/s")
