@@ -141,6 +141,9 @@ _RELAXED: dict[str, Any] = _STRICT | {"fastmath": {"reassoc", "nsz", "arcp", "co
 #: Decorator of loops of sums and products, where it is the compiler that orders the additions.
 relaxed = _compiled(**_RELAXED)
 
+#: Decorator of loops that look for a maximum, which vectorize where NaN has no meaning.
+searching = _compiled(**(_STRICT | {"fastmath": {"nnan", "nsz", "reassoc"}}))
+
 #: Signature of a scalar objective: a contiguous point to a number.
 SCALAR_OBJECTIVE = types.float64(types.float64[::1])
 

@@ -38,19 +38,19 @@ def _products(dz, r, z, q, n):
 
 
 @kernel
-def normalize_change(stage, c, dz, first, cache, n):
+def normalize_change(stage, c, dz, first, z, inverses, theta, n):
     """Change of a channel's normalization from that of its convolution, in place."""
-    z, pixels = cache.z, stage[col.HCONV] * stage[col.WCONV]
+    pixels = stage[col.HCONV] * stage[col.WCONV]
     at = stage[col.Z_AT] + c * pixels
     one, mixed, two = 0.0, 0.0, 0.0
     for r in range(pixels):
         a, b, d = _products(dz, first + r, z, at + r, n)
         one, mixed, two = one + a, mixed + b, two + d
     mean = one / (pixels * n)
-    inverse = cache.inverse[stage[col.CHANNEL_AT] + c]
+    inverse = inverses[stage[col.CHANNEL_AT] + c]
     q = ((2.0 * mixed + two) / (pixels * n) - mean * mean) * inverse * inverse
     root = math.sqrt(max(1.0 + q, EPS * inverse * inverse))  # the new variance may round below 0
-    before = cache.theta[stage[col.GAMMA] + c] * inverse
+    before = theta[stage[col.GAMMA] + c] * inverse
     change = -before * q / (root * (1.0 + root))
     real = dz.dtype.type
     after, slope, shift = real(before + change), real(change), real((before + change) * mean)
@@ -88,9 +88,8 @@ def _activate_change(du, q, u, r, n, kind, levels, da, to):
 
 
 @kernel
-def activate_change(stage, c, du, first, cache, da, t, n):
+def activate_change(stage, c, du, first, u, gap, da, t, n):
     """Change of channel c's activation from that of what goes into its pooling."""
-    u, gap = cache.u, cache.gap
     size, high, wide = stage[col.MAXPOOL], stage[col.AVERAGE_H], stage[col.AVERAGE_W]
     hpool, wpool, wconv = stage[col.HPOOL], stage[col.WPOOL], stage[col.WCONV]
     share = da.dtype.type(1.0 / (high * wide))
@@ -132,7 +131,9 @@ def follow(table, k, channel, cache, scratch, n):
 
     ``scratch.da`` has those of one channel of stage k's activation; there is a stage after it.
     """
-    da, dz, start = scratch.da, scratch.dz, scratch.start
+    # Arrays one by one: a call that is given all of them at once takes as long as its work.
+    da, dz, t, start = scratch.da, scratch.dz, scratch.t, scratch.start
+    u, gap = cache.u, cache.gap
     source, tap = scratch.source, scratch.tap
     last = len(table) - 1
     for m in range(k + 1, last + 1):
@@ -145,8 +146,8 @@ def follow(table, k, channel, cache, scratch, n):
         pixels = stage[col.HCONV] * stage[col.WCONV]
         for c in range(stage[col.C]):
             if stage[col.GAMMA] >= 0:
-                normalize_change(stage, c, dz, c * pixels, cache, n)
+                normalize_change(stage, c, dz, c * pixels, cache.z, cache.inverse, theta, n)
             if stage[col.SHORTCUT] > k:  # its source has changed: one channel of it, or all
                 only = channel if stage[col.SHORTCUT] == k + 1 else -1
                 add_shortcut(stage, c, da, only, dz, c * pixels, n)
-            activate_change(stage, c, dz, c * pixels, cache, da, scratch.t, n)
+            activate_change(stage, c, dz, c * pixels, u, gap, da, t, n)

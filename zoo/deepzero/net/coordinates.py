@@ -92,8 +92,8 @@ def change_own(stage, i, mu, cache, scratch, n):
     else:
         _shift_all(stage, dz, mu, n)
     if stage[col.GAMMA] >= 0 and cin >= -1:
-        normalize_change(stage, c, dz, 0, cache, n)
-    activate_change(stage, c, dz, 0, cache, scratch.da, scratch.t, n)
+        normalize_change(stage, c, dz, 0, cache.z, cache.inverse, cache.theta, n)
+    activate_change(stage, c, dz, 0, cache.u, cache.gap, scratch.da, scratch.t, n)
     return c
 
 

@@ -16,12 +16,15 @@ import math
 
 import numpy as np
 
-from zoo.jit import kernel, relaxed
+from zoo.jit import kernel, relaxed, searching
 from zoo.vmath import exp, expm1, log1p
 
 #: Changes of logits up to this take a polynomial in single precision, expm1(t) to 1e-10 of t.
 _SMALL = 0.25
 _EXPM1 = tuple(1.0 / math.factorial(k) for k in range(8, 0, -1))
+
+#: Changes up to this, in single precision, take four terms of expm1 and five of log1p, to 2e-9.
+_TINY = 0.02
 
 #: Changes beyond this are far: rounded probabilities may no longer stand for the logits.
 _FAR = 4.0
@@ -62,7 +65,7 @@ def softmax(logits, at, cache, mass, n):
     return total, right
 
 
-@relaxed
+@searching
 def _largest(t, classes, n):
     """Largest absolute change of a logit."""
     most = t.dtype.type(0)
@@ -84,18 +87,50 @@ def _add_small(t, c, p, moved, n):
         moved[2, b] += p[c, b] * (s * x)
 
 
+@relaxed
+def _add_tiny(t, c, p, moved, n):
+    """Add p_c expm1(t_c) to a row, where t is tiny."""
+    real = t.dtype.type
+    two, three, four = real(1 / 2), real(1 / 6), real(1 / 24)
+    for b in range(n):
+        x = t[c, b]
+        moved[2, b] += p[c, b] * (x * (real(1) + x * (two + x * (three + x * four))))
+
+
+@relaxed
+def _log_tiny(moved, mass, n):
+    """Row of log1p of a row of tiny numbers."""
+    real = moved.dtype.type
+    two, three, four, five = real(-1 / 2), real(1 / 3), real(-1 / 4), real(1 / 5)
+    for b in range(n):
+        x = moved[2, b]
+        mass[b] = x * (real(1) + x * (two + x * (three + x * (four + x * five))))
+
+
 @kernel
 def loss_change(t, at, cache, scratch, n):
     """Change of each sample's loss, into ``scratch.mass``, from the changes t of the logits.
 
     The logits themselves are rows from ``at`` on of ``cache.a``.
     """
-    p, y, mass, moved = cache.p, cache.y, scratch.mass, scratch.t
+    _loss_change(t, at, cache.a, cache.p, cache.y, cache.whole, scratch.mass, scratch.t, n)
+
+
+@kernel
+def _loss_change(t, at, a, p, y, whole, mass, moved, n):
     classes = len(p)
     most = _largest(t, classes, n)
     if most > _FAR:
+        _all_far(t, at, a, y, whole, len(p), mass, n)
+        return
+    if t.itemsize == 4 and most <= _TINY:
         for b in range(n):
-            mass[b] = _far(t, at, cache, b) - t[y[b], b]
+            moved[2, b] = t.dtype.type(0)
+        for c in range(classes):
+            _add_tiny(t, c, p, moved, n)
+        _log_tiny(moved, mass, n)
+        for b in range(n):
+            mass[b] -= t[y[b], b]
         return
     if t.itemsize == 4 and most <= _SMALL:
         for b in range(n):
@@ -117,16 +152,21 @@ def loss_change(t, at, cache, scratch, n):
 
 
 @kernel
-def _far(t, at, cache, b):
-    """Growth of the logarithm of the sum of a sample's exponentials."""
-    a, classes = cache.a, len(cache.p)
+def _all_far(t, at, a, y, whole, classes, mass, n):
+    for b in range(n):
+        mass[b] = _far(t, at, a, classes, b) - whole[b] - t[y[b], b]
+
+
+@kernel
+def _far(t, at, a, classes, b):
+    """Logarithm of the sum of a sample's exponentials after a change."""
     highest = -math.inf
     for c in range(classes):
         highest = max(highest, np.float64(a[at + c, b]) + np.float64(t[c, b]))
     total = 0.0
     for c in range(classes):
         total += math.exp(np.float64(a[at + c, b]) + np.float64(t[c, b]) - highest)
-    return highest + math.log(total) - cache.whole[b]
+    return highest + math.log(total)
 
 
 @kernel

@@ -46,7 +46,7 @@ def _probe(table, k, c, pixel, mu, cache, scratch, n):
             dz[r, b] = step
     if stage[col.MAXPOOL] > 1:
         _hold_ties(stage, c, pixel, cache.gap, dz, n)
-    activate_change(stage, c, dz, 0, cache, scratch.da, scratch.t, n)
+    activate_change(stage, c, dz, 0, cache.u, cache.gap, scratch.da, scratch.t, n)
     follow(table, k, c, cache, scratch, n)
     loss_change(dz, table[len(table) - 1, col.OUT_AT], cache, scratch, n)
 

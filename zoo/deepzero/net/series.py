@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 
 from zoo.deepzero.net import columns as col
-from zoo.jit import kernel, relaxed
+from zoo.jit import kernel, relaxed, searching
 
 #: The series holds while s times half the range of w is at most this: the first term that is left
 #: out is then below 1e-7 of the first one.
@@ -73,7 +73,7 @@ def _summed_for_weight(a, r, mu, bent, series, n):
     return total
 
 
-@relaxed
+@searching
 def largest(a, first, count, n):
     """Largest absolute value of some rows."""
     most = a.dtype.type(0)
