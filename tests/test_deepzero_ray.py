@@ -78,7 +78,7 @@ def test_interrupted_here_and_resumed_on_workers(kind, here, monkeypatch, capsys
 def test_the_driver_ended_in_the_middle(end, here, capsys, cluster, crews):
     given = ["--oracle", "node", "--epochs", "300", "--shards", "2"]
     there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2", "--workers", "2"]
-    every = ["--snapshot-every", "0.05"]
+    every = ["--snapshot-every", "1e-6"]
     process = start("run", "deepzero", *given, *there, *every, "--out", "cut")
     until(lambda: (here / "cut" / "snapshot.npz").exists() and RunFolder("cut").history())
     process.send_signal(end)
