@@ -46,7 +46,7 @@ def test_imports_point_one_way(path):
                 assert not below, f"{module} imports the method {imported}"
                 others = [other for other in METHODS if other != method]
                 assert not any(within(module, other) for other in others)
-        primitives = {"zoo.jit", "zoo.vmath", "zoo.streams", "zoo.errors"}
+        primitives = {"zoo.jit", "zoo.vmath", "zoo.lanes", "zoo.streams", "zoo.errors"}
         if module in primitives and top in PACKAGES:
             assert any(within(imported, primitive) for primitive in primitives)
         if within(module, "zoo.runtime"):

@@ -538,23 +538,25 @@ def test_change_of_the_loss(spread, size, dtype):
     a = (spread * rng.standard_normal((classes, count))).astype(dtype)
     t = (size * rng.uniform(-1, 1, (classes, count))).astype(dtype)
     cache.y[:] = rng.integers(0, classes, count)
+    cache.hot[:, :count] = cache.y == np.arange(classes)[:, None]
     cache.a[at : at + classes, :count] = a
     softmax(cache.a, at, cache, scratch.mass, count)
     scratch.dz[:classes, :count] = t
-    loss_change(scratch.dz, at, cache, scratch, count)
+    given = at, cache.a, cache.p, cache.hot, cache.whole, scratch.mass, count
+    loss_change(scratch.dz, *given)
     before, moved = a.astype(np.longdouble), t.astype(np.longdouble)
     expected = whole(before + moved) - whole(before) - moved[cache.y, np.arange(count)]
     near = 1e-6 * size if dtype == "float32" else 1e-14 * size + 1e-14 * (size > 4) * spread
     near += 1e-18 * spread  # of the numbers that it is compared with
-    assert np.abs(scratch.mass[:count] - expected).max() <= near
+    assert np.abs(scratch.mass[0, :count] - expected).max() <= near
 
-    for c in range(classes):  # one logit alone, by numbers in double precision
-        scratch.mass[:count] = t[c]
-        change_of_logit(c, at, cache, scratch.mass, count)
+    for c in range(classes):  # one logit alone
+        scratch.dz[0, :count] = t[c]
+        change_of_logit(scratch.dz, c, *given)
         alone = before.copy()
         alone[c] += moved[c]
         expected = whole(alone) - whole(before) - moved[c] * (cache.y == c)
-        assert np.abs(scratch.mass[:count] - expected).max() <= near
+        assert np.abs(scratch.mass[0, :count] - expected).max() <= near
 
 
 def whole(a):

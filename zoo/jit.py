@@ -136,13 +136,11 @@ kernel = _compiled(**_STRICT)
 inlined = _compiled(**_STRICT, forceinline=True)
 
 # reassoc lets sums vectorize, contract fuses products into them; NaN and inf keep their meaning.
-_RELAXED: dict[str, Any] = _STRICT | {"fastmath": {"reassoc", "nsz", "arcp", "contract"}}
-
-#: Decorator of loops of sums and products, where it is the compiler that orders the additions.
-relaxed = _compiled(**_RELAXED)
-
-#: Decorator of loops that look for a maximum, which vectorize where NaN has no meaning.
-searching = _compiled(**(_STRICT | {"fastmath": {"nnan", "nsz", "reassoc"}}))
+# Inlined, for a module that calls another's loops may hold them optimized once more, with other
+# additions first; which of the two a call reaches would depend on what was compiled before.
+_relaxed = _compiled(
+    **(_STRICT | {"fastmath": {"reassoc", "nsz", "arcp", "contract"}}), forceinline=True
+)
 
 #: Signature of a scalar objective: a contiguous point to a number.
 SCALAR_OBJECTIVE = types.float64(types.float64[::1])
@@ -154,7 +152,7 @@ def jit_objective(function: Callable[..., float]) -> Any:
     Sums over coordinates may be reassociated (so that they vectorize); infinities and NaN keep
     their meaning. A function that is already ``numba.njit``-compiled may be used as it is instead.
     """
-    return relaxed(function)
+    return _relaxed(function)
 
 
 def address(dispatcher: Any) -> int:

@@ -21,20 +21,8 @@ import numpy as np
 
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.forward import EPS, add_shortcut, convolve
-from zoo.jit import kernel, relaxed
-
-
-@relaxed
-def _products(dz, r, z, q, n):
-    """Sums of dz, z dz and dz^2 over a row."""
-    zero = dz.dtype.type(0)
-    one, mixed, two = zero, zero, zero
-    for b in range(n):
-        d = dz[r, b]
-        one += d
-        mixed += z[q, b] * d
-        two += d * d
-    return one, mixed, two
+from zoo.jit import inlined, kernel
+from zoo.lanes import LANES, fma, head, load, spread, store, total
 
 
 @kernel
@@ -42,90 +30,100 @@ def normalize_change(stage, c, dz, first, z, inverses, theta, n):
     """Change of a channel's normalization from that of its convolution, in place."""
     pixels = stage[col.HCONV] * stage[col.WCONV]
     at = stage[col.Z_AT] + c * pixels
-    one, mixed, two = 0.0, 0.0, 0.0
+    zero = spread(dz.dtype.type(0))
+    one, mixed, two = 0.0, 0.0, 0.0  # sums of dz, z dz and dz^2
     for r in range(pixels):
-        a, b, d = _products(dz, first + r, z, at + r, n)
-        one, mixed, two = one + a, mixed + b, two + d
+        ones, products, squares = zero, zero, zero
+        for b in range(0, n, LANES):
+            d = head(load(dz, (first + r, b)), n - b)
+            ones, squares = ones + d, fma(d, d, squares)
+            products = fma(d, load(z, (at + r, b)), products)
+        one, mixed, two = one + total(ones), mixed + total(products), two + total(squares)
     mean = one / (pixels * n)
     inverse = inverses[stage[col.CHANNEL_AT] + c]
     q = ((2.0 * mixed + two) / (pixels * n) - mean * mean) * inverse * inverse
     root = math.sqrt(max(1.0 + q, EPS * inverse * inverse))  # the new variance may round below 0
     before = theta[stage[col.GAMMA] + c] * inverse
     change = -before * q / (root * (1.0 + root))
-    real = dz.dtype.type
-    after, slope, shift = real(before + change), real(change), real((before + change) * mean)
+    after, shift = before + change, (before + change) * mean
     for r in range(pixels):
-        for b in range(n):
-            dz[first + r, b] = after * dz[first + r, b] + slope * z[at + r, b] - shift
+        for b in range(0, n, LANES):
+            scaled = fma(load(z, (at + r, b)), change, -shift)
+            store(dz, (first + r, b), fma(load(dz, (first + r, b)), after, scaled))
 
 
 @kernel
-def _activate_change(du, q, u, r, n, kind, levels, da, to):
-    """Row ``to`` of da from rows of u and du."""
+def _bend_change(du, u, r, n, kind, levels):
+    """Change of an activation of another kind than relu, in place of that of row r of u."""
     one, zero = u.dtype.type(1), u.dtype.type(0)
-    if kind == 1:
+    if kind == 2:
         for b in range(n):
-            da[to, b] = max(du[q, b] + min(u[r, b], zero), -max(u[r, b], zero))
-    elif kind == 2:
-        for b in range(n):
-            a, t = math.tanh(u[r, b]), math.tanh(du[q, b])
+            a, t = math.tanh(u[r, b]), math.tanh(du[0, b])
             if abs(t) < 0.5:
-                da[to, b] = t * (one - a * a) / (one + a * t)
+                du[0, b] = t * (one - a * a) / (one + a * t)
             else:
-                da[to, b] = math.tanh(u[r, b] + du[q, b]) - a
+                du[0, b] = math.tanh(u[r, b] + du[0, b]) - a
     elif kind == 3:
         for b in range(n):
             before = one if u[r, b] > zero else zero
-            da[to, b] = (one if u[r, b] + du[q, b] > zero else zero) - before
+            du[0, b] = (one if u[r, b] + du[0, b] > zero else zero) - before
     elif kind == 4:
         many = u.dtype.type(levels)
         for b in range(n):
             before = np.rint(min(max(u[r, b], zero), one) * many)
-            da[to, b] = (np.rint(min(max(u[r, b] + du[q, b], zero), one) * many) - before) / many
-    else:
-        for b in range(n):
-            da[to, b] = du[q, b]
+            du[0, b] = (np.rint(min(max(u[r, b] + du[0, b], zero), one) * many) - before) / many
 
 
 @kernel
-def activate_change(stage, c, du, first, u, gap, da, t, n):
-    """Change of channel c's activation from that of what goes into its pooling."""
+def activate_change(stage, begin, end, du, u, gap, da, t, n):
+    """Changes of the activations of the channels ``begin <= c < end``.
+
+    du has the changes of what goes into their pooling, from its first row on.
+    """
     size, high, wide = stage[col.MAXPOOL], stage[col.AVERAGE_H], stage[col.AVERAGE_W]
     hpool, wpool, wconv = stage[col.HPOOL], stage[col.WPOOL], stage[col.WCONV]
-    share = da.dtype.type(1.0 / (high * wide))
-    if high * wide > 1:
-        for q in range(stage[col.H] * stage[col.W]):
-            r = stage[col.OUT_AT] + c * stage[col.H] * stage[col.W] + q
-            for b in range(n):
-                da[r, b] = da.dtype.type(0)
-    for y in range(hpool):
-        for x in range(wpool):
-            source, row = du, first + y * wconv + x
-            if size > 1:
+    pixels, rows = stage[col.HCONV] * wconv, stage[col.H] * stage[col.W]
+    kind, levels = stage[col.ACTIVATION], stage[col.LEVELS]
+    averaged, share = high * wide > 1, 1.0 / (high * wide)
+    for c in range(begin, end):
+        out = stage[col.OUT_AT] + c * rows
+        if averaged:
+            for q in range(out, out + rows):
+                for b in range(0, n, LANES):
+                    store(da, (q, b), 0.0)
+        for y in range(stage[col.H] * high):
+            for x in range(stage[col.W] * wide):
                 at = y * size * wconv + x * size
-                g = stage[col.GAP_AT] + c * stage[col.HCONV] * wconv + at
-                for b in range(n):
-                    t[0, b] = du[first + at, b] + gap[g, b]
-                for i in range(1, size * size):
-                    k = i // size * wconv + i % size
-                    for b in range(n):
-                        t[0, b] = max(t[0, b], du[first + at + k, b] + gap[g + k, b])
-                source, row = t, 0
-            r = stage[col.U_AT] + (c * hpool + y) * wpool + x
-            yy, xx = y // high, x // wide
-            if yy >= stage[col.H] or xx >= stage[col.W]:
-                continue
-            q = stage[col.OUT_AT] + (c * stage[col.H] + yy) * stage[col.W] + xx
-            kind, levels = stage[col.ACTIVATION], stage[col.LEVELS]
-            if high * wide == 1:
-                _activate_change(source, row, u, r, n, kind, levels, da, q)
-                continue
-            _activate_change(source, row, u, r, n, kind, levels, t, 1)
-            for b in range(n):
-                da[q, b] += t[1, b] * share
+                own, g = (c - begin) * pixels + at, stage[col.GAP_AT] + c * pixels + at
+                r = stage[col.U_AT] + (c * hpool + y) * wpool + x
+                q = out + (y // high * stage[col.W] + x // wide if averaged else y * wpool + x)
+                for b in range(0, n, LANES):
+                    change = load(du, (own, b))
+                    if size > 1:
+                        change += load(gap, (g, b))
+                        for i in range(0, size * wconv, wconv):
+                            for k in range(i, i + size):
+                                pixel = load(du, (own + k, b)) + load(gap, (g + k, b))
+                                change = max(change, pixel)
+                    if kind == 1:
+                        before = load(u, (r, b))
+                        change = max(change + min(before, 0.0), 0.0 - max(before, 0.0))
+                    if kind > 1:
+                        store(t, (0, b), change)
+                    elif averaged:
+                        store(da, (q, b), fma(change, share, load(da, (q, b))))
+                    else:
+                        store(da, (q, b), change)
+                if kind > 1:
+                    _bend_change(t, u, r, n, kind, levels)
+                    for b in range(0, n, LANES):
+                        change = load(t, (0, b))
+                        if averaged:
+                            change = fma(change, share, load(da, (q, b)))
+                        store(da, (q, b), change)
 
 
-@kernel
+@inlined
 def follow(table, k, channel, cache, scratch, n):
     """Changes of the logits, the first rows of ``scratch.dz``.
 
@@ -150,4 +148,4 @@ def follow(table, k, channel, cache, scratch, n):
             if stage[col.SHORTCUT] > k:  # its source has changed: one channel of it, or all
                 only = channel if stage[col.SHORTCUT] == k + 1 else -1
                 add_shortcut(stage, c, da, only, dz, c * pixels, n)
-            activate_change(stage, c, dz, c * pixels, u, gap, da, t, n)
+        activate_change(stage, 0, stage[col.C], dz, u, gap, da, t, n)

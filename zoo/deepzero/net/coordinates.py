@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.change import activate_change, follow, normalize_change
-from zoo.deepzero.net.loss import change_of_logit, loss_change
-from zoo.deepzero.net.series import bend, by_change, by_weight, cumulants, largest, rectified
-from zoo.jit import borrowed, kernel, relaxed
+from zoo.deepzero.net.loss import change_of_logit, largest, loss_change, row_total
+from zoo.deepzero.net.series import bend, by_change, by_weight, cumulants, rectified
+from zoo.jit import borrowed, inlined, kernel
+from zoo.lanes import LANES, load, store
 
 
 @kernel
@@ -29,7 +28,6 @@ def _shift_weight(stage, i, j, cin, a, mu, dz, n):
         stage[col.STRIDE],
         stage[col.PADDING],
     )
-    step = dz.dtype.type(mu)
     for y in range(stage[col.HCONV]):
         yy = y * stride + i - padding
         for x in range(stage[col.WCONV]):
@@ -37,29 +35,28 @@ def _shift_weight(stage, i, j, cin, a, mu, dz, n):
             r = y * stage[col.WCONV] + x
             if 0 <= yy < hin and 0 <= xx < win:
                 q = stage[col.IN_AT] + (cin * hin + yy) * win + xx
-                for b in range(n):
-                    dz[r, b] = step * a[q, b]
+                for b in range(0, n, LANES):
+                    store(dz, (r, b), load(a, (q, b)) * mu)
             else:
-                for b in range(n):
-                    dz[r, b] = dz.dtype.type(0)
+                for b in range(0, n, LANES):
+                    store(dz, (r, b), 0.0)
 
 
 @kernel
 def _shift_all(stage, dz, mu, n):
-    step = dz.dtype.type(mu)
     for r in range(stage[col.HCONV] * stage[col.WCONV]):
-        for b in range(n):
-            dz[r, b] = step
+        for b in range(0, n, LANES):
+            store(dz, (r, b), mu)
 
 
 @kernel
-def _shift_gamma(stage, c, cache, dz, mu, n):
+def _shift_gamma(stage, c, z, inverses, dz, mu, n):
     """Change of a channel's normalization from that of its gamma."""
     pixels = stage[col.HCONV] * stage[col.WCONV]
-    step = dz.dtype.type(mu * cache.inverse[stage[col.CHANNEL_AT] + c])
+    first, step = stage[col.Z_AT] + c * pixels, mu * inverses[stage[col.CHANNEL_AT] + c]
     for r in range(pixels):
-        for b in range(n):
-            dz[r, b] = step * cache.z[stage[col.Z_AT] + c * pixels + r, b]
+        for b in range(0, n, LANES):
+            store(dz, (r, b), load(z, (first + r, b)) * step)
 
 
 @kernel
@@ -80,72 +77,51 @@ def located(stage, i):
     return c, cin, tap // stage[col.KW], tap % stage[col.KW]
 
 
-@kernel
-def change_own(stage, i, mu, cache, scratch, n):
-    """Change of its channel's activation from a change mu of parameter i; returns the channel."""
-    c, cin, y, x = located(stage, i)
+@inlined
+def _change_own(stage, c, cin, y, x, mu, cache, scratch, n):
+    """Change of channel c's activation from that of one of its parameters."""
     dz = scratch.dz
     if cin >= 0:
         _shift_weight(stage, y, x, cin, cache.a, mu, dz, n)
     elif cin == -2:
-        _shift_gamma(stage, c, cache, dz, mu, n)
+        _shift_gamma(stage, c, cache.z, cache.inverse, dz, mu, n)
     else:
         _shift_all(stage, dz, mu, n)
     if stage[col.GAMMA] >= 0 and cin >= -1:
         normalize_change(stage, c, dz, 0, cache.z, cache.inverse, cache.theta, n)
-    activate_change(stage, c, dz, 0, cache.u, cache.gap, scratch.da, scratch.t, n)
-    return c
+    activate_change(stage, c, c + 1, dz, cache.u, cache.gap, scratch.da, scratch.t, n)
 
 
-@relaxed
-def _total(mass, n):
-    total = 0.0
-    for b in range(n):
-        total += mass[b]
-    return total
+@inlined
+def _change_last(stage, c, q, mu, cache, scratch, n):
+    """Sum of the changes of the losses from a parameter of the last layer, of input row q."""
+    mass, dz = scratch.mass, scratch.dz
+    for b in range(0, n, LANES):
+        if q >= 0:
+            store(dz, (0, b), load(cache.a, (q, b)) * mu)
+        else:
+            store(dz, (0, b), mu)
+    at = stage[col.OUT_AT]
+    change_of_logit(dz, c, at, cache.a, cache.p, cache.hot, cache.whole, mass, n)
+    return row_total(mass, 0, n)
 
 
-@kernel
-def _change_last(stage, i, mu, cache, scratch, n):
-    """Sum of the changes of the losses from a parameter of the last layer."""
-    mass = scratch.mass
-    c, cin, i, j = located(stage, i)
-    if cin >= 0:
-        q = stage[col.IN_AT] + (cin * stage[col.HIN] + i) * stage[col.WIN] + j
-        for b in range(n):
-            mass[b] = mu * np.float64(cache.a[q, b])
-    else:
-        for b in range(n):
-            mass[b] = mu
-    change_of_logit(c, stage[col.OUT_AT], cache, mass, n)
-    return _total(mass, n)
-
-
-@kernel
-def _change(table, k, i, mu, reach, widest, cache, scratch, n):
-    """Sum of the changes of the losses when parameter i, of stage k, grows by mu.
-
-    ``reach`` is the largest change that the unit's series holds for, and ``widest`` the largest
-    input of a rectified unit; see :mod:`zoo.deepzero.net.series`.
-    """
-    stage, last = table[k], len(table) - 1
-    if k == last:
-        return _change_last(stage, i, mu, cache, scratch, n)
-    c, cin, y, x = located(stage, i)
-    if cin >= 0 and widest < math.inf and abs(mu) * widest <= reach:
-        pixel = y * stage[col.WIN] + x
-        return by_weight(stage, cin, pixel, mu, cache, scratch.bent, scratch.series, n)
-    change_own(stage, i, mu, cache, scratch, n)
+@inlined
+def _change(table, k, c, cin, y, x, mu, reach, cache, scratch, n):
+    """Sum of the changes of the losses from a parameter of stage k, before the last one."""
+    stage, da = table[k], scratch.da
+    _change_own(stage, c, cin, y, x, mu, cache, scratch, n)
     pixels = stage[col.H] * stage[col.W]
     r = stage[col.OUT_AT] + c * pixels
-    most = largest(scratch.da, r, pixels, n)
+    most = largest(da, r, pixels, n)
     if most == 0.0:  # its unit is dead, or its inputs are zero
         return 0.0
     if most <= reach:
-        return by_change(scratch.da, r, scratch.series, n)
+        return by_change(da, r, scratch.series, n)
     follow(table, k, c, cache, scratch, n)
-    loss_change(scratch.dz, table[last, col.OUT_AT], cache, scratch, n)
-    return _total(scratch.mass, n)
+    at = table[len(table) - 1, col.OUT_AT]
+    loss_change(scratch.dz, at, cache.a, cache.p, cache.hot, cache.whole, scratch.mass, n)
+    return row_total(scratch.mass, 0, n)
 
 
 @kernel
@@ -165,24 +141,32 @@ def cge(table, cache, scratch, coordinates, mu, central, g, n):
     n : int
     """
     cache, scratch = borrowed(cache), borrowed(scratch)
-    k, last, unit, reach, widest = -1, len(table) - 1, -1, 0.0, math.inf
+    k, last = -1, len(table) - 1
+    # The largest change that a unit's series holds for, and the largest input of rectified units.
+    unit, reach, widest = -1, 0.0, math.inf
     for at in range(len(coordinates)):
         i = coordinates[at]
         while k < last and table[k + 1, col.WEIGHT] <= i:
             k, unit, reach, widest = k + 1, -1, 0.0, math.inf
         stage = table[k]
-        if k == last - 1 and stage[col.H] * stage[col.W] == 1:
+        c, cin, y, x = located(stage, i)
+        q = stage[col.IN_AT] + (cin * stage[col.HIN] + y) * stage[col.WIN] + x if cin >= 0 else -1
+        if k == last - 1 and c != unit and stage[col.H] * stage[col.W] == 1:
             if unit < 0 and rectified(stage):
                 inputs = stage[col.CIN] * stage[col.HIN] * stage[col.WIN]
-                widest = float(largest(cache.a, stage[col.IN_AT], inputs, n))
-            c = located(stage, i)[0]
-            if c != unit:
-                unit = c
-                reach = cumulants(table[last], c, cache, scratch.series, n)
-                if rectified(stage):
-                    bend(stage, c, cache, scratch.bent, n)
-        change = _change(table, k, i, mu, reach, widest, cache, scratch, n)
-        if central:
-            back = _change(table, k, i, -mu, reach, widest, cache, scratch, n)
-            change = 0.5 * (change - back)
-        g[at] = change / (mu * n)
+                widest = largest(cache.a, stage[col.IN_AT], inputs, n)
+            unit = c
+            reach = cumulants(table[last], c, cache, scratch.series, n)
+            if rectified(stage):
+                bend(stage, c, cache, scratch.bent, n)
+        change = 0.0
+        for back in range(1 + central):
+            step = -mu if back else mu
+            if k == last:
+                part = _change_last(stage, c, q, step, cache, scratch, n)
+            elif q >= 0 and widest < math.inf and abs(mu) * widest <= reach:
+                part = by_weight(cache.a, q, step, scratch.bent, scratch.series, n)
+            else:
+                part = _change(table, k, c, cin, y, x, step, reach, cache, scratch, n)
+            change += -part if back else part
+        g[at] = change / ((1 + central) * mu * n)

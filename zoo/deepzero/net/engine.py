@@ -76,6 +76,7 @@ class Engine:
             inputs = int(np.prod(self.network.shape))
             self._other.a[:inputs] = self.cache.a[:inputs]
             self._other.y[:] = self.cache.y
+            self._other.hot[:] = self.cache.hot
         return self._pass(self._other, theta, True)[0] / self.samples
 
     def evaluate(self, theta: Array, moments: Array) -> tuple[float, int]:
@@ -168,3 +169,4 @@ def _fill(cache: Cache, x: Any, y: Ints) -> None:
     inputs = x.reshape(n, -1)
     cache.a[: inputs.shape[1], :n] = inputs.T
     cache.y[:n] = y
+    cache.hot[:, :n] = y == np.arange(len(cache.hot))[:, None]

@@ -13,7 +13,8 @@ import numpy as np
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.loss import softmax
 from zoo.deepzero.net.tile import sums
-from zoo.jit import borrowed, kernel, relaxed
+from zoo.jit import borrowed, kernel
+from zoo.lanes import LANES, fma, head, load, spread, store, total
 
 #: Added to a variance.
 EPS = 1e-5
@@ -48,35 +49,25 @@ def convolve(stage, x, x_at, first, last, out, out_at, theta, start, start_at, s
             )  # fmt: skip
 
 
-@relaxed
-def row_sum(x, r, n):
-    """Sum of a row."""
-    total = x.dtype.type(0)
-    for b in range(n):
-        total += x[r, b]
-    return total
-
-
-@relaxed
-def _row_squares(x, r, n):
-    total = x.dtype.type(0)
-    for b in range(n):
-        total += x[r, b] * x[r, b]
-    return total
-
-
 @kernel
 def _centre(z, first, pixels, n):
     """Subtract the mean of a channel's rows from them; returns mean and variance."""
-    total, squares = 0.0, 0.0
+    zero = spread(z.dtype.type(0))
+    sums_, squares = 0.0, 0.0
     for r in range(first, first + pixels):
-        total += row_sum(z, r, n)
-    mean = total / (pixels * n)
-    shift = z.dtype.type(mean)
+        row = zero
+        for b in range(0, n, LANES):
+            row += head(load(z, (r, b)), n - b)
+        sums_ += total(row)
+    mean = sums_ / (pixels * n)
     for r in range(first, first + pixels):
-        for b in range(n):
-            z[r, b] -= shift
-        squares += _row_squares(z, r, n)
+        row = zero
+        for b in range(0, n, LANES):
+            centred = load(z, (r, b)) - mean
+            store(z, (r, b), centred)
+            centred = head(centred, n - b)
+            row = fma(centred, centred, row)
+        squares += total(row)
     return mean, squares / (pixels * n)
 
 

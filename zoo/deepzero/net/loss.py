@@ -16,15 +16,20 @@ import math
 
 import numpy as np
 
-from zoo.jit import kernel, relaxed, searching
+from zoo.jit import inlined, kernel
+from zoo.lanes import LANES, fma, head, highest, load, spread, store, total, widen
 from zoo.vmath import exp, expm1, log1p
 
-#: Changes of logits up to this take a polynomial in single precision, expm1(t) to 1e-10 of t.
+#: Changes of logits up to this take short series in single precision: expm1(t) to 1e-10 of t, and
+#: log1p(s) = 2 artanh(s/(s + 2)) to 1e-10 of s.
 _SMALL = 0.25
 _EXPM1 = tuple(1.0 / math.factorial(k) for k in range(8, 0, -1))
+_ARTANH = tuple(1.0 / k for k in range(9, 0, -2))
 
-#: Changes up to this, in single precision, take four terms of expm1 and five of log1p, to 2e-9.
+#: Changes up to this take four terms of expm1 and five of log1p, to 2e-9.
 _TINY = 0.02
+_EXPM1_TINY = _EXPM1[-4:]
+_LOG1P_TINY = (1 / 5, -1 / 4, 1 / 3, -1 / 2, 1.0)
 
 #: Changes beyond this are far: rounded probabilities may no longer stand for the logits.
 _FAR = 4.0
@@ -51,110 +56,96 @@ def softmax(logits, at, cache, mass, n):
         for b in range(n):
             p[c, b] = exp(logits[at + c, b] - whole[b])
     for b in range(n):
-        mass[b] = 0.0
+        mass[0, b] = 0.0
     for c in range(classes):
         for b in range(n):
-            mass[b] += p[c, b]
+            mass[0, b] += p[c, b]
     for b in range(n):
-        more = math.log(mass[b])
+        more = math.log(mass[0, b])
         total += more
         whole[b] += more
     for c in range(classes):
         for b in range(n):
-            p[c, b] /= mass[b]
+            p[c, b] /= mass[0, b]
     return total, right
 
 
-@searching
-def _largest(t, classes, n):
-    """Largest absolute change of a logit."""
-    most = t.dtype.type(0)
-    for c in range(classes):
-        for b in range(n):
-            most = max(most, abs(t[c, b]))
-    return most
-
-
-@relaxed
-def _add_small(t, c, p, moved, n):
-    """Add p_c expm1(t_c) to a row, where t is small."""
-    real = t.dtype.type
-    for b in range(n):
-        x = t[c, b]
-        s = real(0)
-        for factor in _EXPM1:
-            s = s * x + real(factor)
-        moved[2, b] += p[c, b] * (s * x)
-
-
-@relaxed
-def _add_tiny(t, c, p, moved, n):
-    """Add p_c expm1(t_c) to a row, where t is tiny."""
-    real = t.dtype.type
-    two, three, four = real(1 / 2), real(1 / 6), real(1 / 24)
-    for b in range(n):
-        x = t[c, b]
-        moved[2, b] += p[c, b] * (x * (real(1) + x * (two + x * (three + x * four))))
-
-
-@relaxed
-def _log_tiny(moved, mass, n):
-    """Row of log1p of a row of tiny numbers."""
-    real = moved.dtype.type
-    two, three, four, five = real(-1 / 2), real(1 / 3), real(-1 / 4), real(1 / 5)
-    for b in range(n):
-        x = moved[2, b]
-        mass[b] = x * (real(1) + x * (two + x * (three + x * (four + x * five))))
+@kernel
+def row_total(x, r, n):
+    """Sum of row r."""
+    s = spread(x.dtype.type(0))
+    for b in range(0, n, LANES):
+        s += head(load(x, (r, b)), n - b)
+    return float(total(s))
 
 
 @kernel
-def loss_change(t, at, cache, scratch, n):
-    """Change of each sample's loss, into ``scratch.mass``, from the changes t of the logits.
+def largest(x, first, count, n):
+    """Largest absolute value of some rows."""
+    most = spread(x.dtype.type(0))
+    for r in range(first, first + count):
+        for b in range(0, n, LANES):
+            most = max(most, abs(head(load(x, (r, b)), n - b)))
+    return float(highest(most))
 
-    The logits themselves are rows from ``at`` on of ``cache.a``.
+
+@inlined
+def _polynomial(factors, x):
+    value = fma(x, factors[0], factors[1])
+    for factor in factors[2:]:
+        value = fma(value, x, factor)
+    return value
+
+
+@inlined
+def _log1p_small(s):
+    z = s / (s + 2.0)
+    return (z + z) * _polynomial(_ARTANH, z * z)
+
+
+@kernel
+def loss_change(t, at, a, p, hot, whole, mass, n):
+    """Change of each sample's loss, into row 0 of ``mass``, from the changes t of the logits.
+
+    The logits themselves are rows from ``at`` on of ``a``; the others are of the cache.
     """
-    _loss_change(t, at, cache.a, cache.p, cache.y, cache.whole, scratch.mass, scratch.t, n)
-
-
-@kernel
-def _loss_change(t, at, a, p, y, whole, mass, moved, n):
     classes = len(p)
-    most = _largest(t, classes, n)
-    if most > _FAR:
-        _all_far(t, at, a, y, whole, len(p), mass, n)
-        return
-    if t.itemsize == 4 and most <= _TINY:
-        for b in range(n):
-            moved[2, b] = t.dtype.type(0)
-        for c in range(classes):
-            _add_tiny(t, c, p, moved, n)
-        _log_tiny(moved, mass, n)
-        for b in range(n):
-            mass[b] -= t[y[b], b]
-        return
+    most = largest(t, 0, classes, n)
+    zero = spread(t.dtype.type(0))
     if t.itemsize == 4 and most <= _SMALL:
-        for b in range(n):
-            moved[2, b] = t.dtype.type(0)
-        for c in range(classes):
-            _add_small(t, c, p, moved, n)
-        for b in range(n):
-            mass[b] = moved[2, b]
+        tiny = most <= _TINY
+        for b in range(0, n, LANES):
+            s, own = zero, zero
+            for c in range(classes):
+                x = load(t, (c, b))
+                growth = x * (_polynomial(_EXPM1_TINY, x) if tiny else _polynomial(_EXPM1, x))
+                s = fma(load(p, (c, b)), growth, s)
+                own = fma(load(hot, (c, b)), x, own)
+            grown = s * _polynomial(_LOG1P_TINY, s) if tiny else _log1p_small(s)
+            store(mass, (0, b), widen(grown - own))
+    elif most <= _FAR:
+        _any_change(t, p, hot, mass, n)
     else:
         for b in range(n):
-            mass[b] = 0.0
-        for c in range(classes):
-            for b in range(n):
-                mass[b] += p[c, b] * expm1(np.float64(t[c, b]))
-    for b in range(n):
-        mass[b] = log1p(mass[b])
-    for b in range(n):
-        mass[b] -= t[y[b], b]
+            mass[0, b] = _far(t, at, a, classes, b) - whole[b]
+            for c in range(classes):
+                if hot[c, b] > 0:
+                    mass[0, b] -= t[c, b]
 
 
 @kernel
-def _all_far(t, at, a, y, whole, classes, mass, n):
+def _any_change(t, p, hot, mass, n):
+    classes = len(p)
     for b in range(n):
-        mass[b] = _far(t, at, a, classes, b) - whole[b] - t[y[b], b]
+        mass[0, b] = 0.0
+    for c in range(classes):
+        for b in range(n):
+            mass[0, b] += p[c, b] * expm1(np.float64(t[c, b]))
+    for b in range(n):
+        mass[0, b] = log1p(mass[0, b])
+    for c in range(classes):
+        for b in range(n):
+            mass[0, b] -= hot[c, b] * t[c, b]
 
 
 @kernel
@@ -170,25 +161,28 @@ def _far(t, at, a, classes, b):
 
 
 @kernel
-def change_of_logit(c, at, cache, mass, n):
-    """Change of each sample's loss from that of its logit c, ``mass``, in place."""
-    p, y = cache.p, cache.y
-    most = 0.0
-    for b in range(n):
-        most = max(most, abs(mass[b]))
-    if most > _FAR:
+def change_of_logit(t, c, at, a, p, hot, whole, mass, n):
+    """Change of each sample's loss from that of its logit c alone, row 0 of t."""
+    most = largest(t, 0, 1, n)
+    if t.itemsize == 4 and most <= _SMALL:
+        for b in range(0, n, LANES):
+            x = load(t, (0, b))
+            growth = _log1p_small(load(p, (c, b)) * (x * _polynomial(_EXPM1, x)))
+            store(mass, (0, b), widen(growth - load(hot, (c, b)) * x))
+    elif most <= _FAR:
         for b in range(n):
-            mass[b] = _far_of_one(c, mass[b], at, cache, b) - (mass[b] if y[b] == c else 0.0)
-        return
-    for b in range(n):
-        t = mass[b]
-        mass[b] = log1p(p[c, b] * expm1(t)) - (t if y[b] == c else 0.0)
+            x = np.float64(t[0, b])
+            mass[0, b] = log1p(p[c, b] * expm1(x)) - hot[c, b] * x
+    else:
+        for b in range(n):
+            mass[0, b] = _far_of_one(c, np.float64(t[0, b]), at, a, len(p), b) - whole[b]
+            if hot[c, b] > 0:
+                mass[0, b] -= t[0, b]
 
 
 @kernel
-def _far_of_one(c, t, at, cache, b):
-    """Growth of the logarithm of the sum of a sample's exponentials, where only logit c moves."""
-    a, classes = cache.a, len(cache.p)
+def _far_of_one(c, t, at, a, classes, b):
+    """Logarithm of the sum of a sample's exponentials where only logit c has moved."""
     highest = np.float64(a[at + c, b]) + t
     for m in range(classes):
         if m != c:
@@ -197,4 +191,4 @@ def _far_of_one(c, t, at, cache, b):
     for m in range(classes):
         if m != c:
             total += math.exp(np.float64(a[at + m, b]) - highest)
-    return highest + math.log(total) - cache.whole[b]
+    return highest + math.log(total)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.change import activate_change, follow
-from zoo.deepzero.net.loss import change_of_logit, loss_change
-from zoo.jit import borrowed, kernel, relaxed
+from zoo.deepzero.net.loss import change_of_logit, loss_change, row_total
+from zoo.jit import borrowed, kernel
+from zoo.lanes import LANES, fma, head, load, spread, store, total, widen
 
 
 @kernel
@@ -34,29 +35,28 @@ def _hold_ties(stage, c, pixel, gap, dz, n):
 def _probe(table, k, c, pixel, mu, cache, scratch, n):
     """Change of each sample's loss, into ``scratch.mass``."""
     stage, dz, mass = table[k], scratch.dz, scratch.mass
-    real = dz.dtype.type
+    at = table[len(table) - 1, col.OUT_AT]
     if k == len(table) - 1:
-        for b in range(n):
-            mass[b] = mu
-        change_of_logit(c, stage[col.OUT_AT], cache, mass, n)
+        for b in range(0, n, LANES):
+            store(dz, (0, b), mu)
+        change_of_logit(dz, c, at, cache.a, cache.p, cache.hot, cache.whole, mass, n)
         return
     for r in range(stage[col.HCONV] * stage[col.WCONV]):
-        step = real(mu if r == pixel else 0.0)
-        for b in range(n):
-            dz[r, b] = step
+        for b in range(0, n, LANES):
+            store(dz, (r, b), mu if r == pixel else 0.0)
     if stage[col.MAXPOOL] > 1:
         _hold_ties(stage, c, pixel, cache.gap, dz, n)
-    activate_change(stage, c, dz, 0, cache.u, cache.gap, scratch.da, scratch.t, n)
+    activate_change(stage, c, c + 1, dz, cache.u, cache.gap, scratch.da, scratch.t, n)
     follow(table, k, c, cache, scratch, n)
-    loss_change(dz, table[len(table) - 1, col.OUT_AT], cache, scratch, n)
+    loss_change(dz, at, cache.a, cache.p, cache.hot, cache.whole, mass, n)
 
 
-@relaxed
+@kernel
 def _dot(a, r, delta, n):
-    total = 0.0
-    for b in range(n):
-        total += a[r, b] * delta[b]
-    return total
+    sum_ = spread(0.0)
+    for b in range(0, n, LANES):
+        sum_ = fma(head(widen(load(a, (r, b))), n - b), load(delta, (0, b)), sum_)
+    return total(sum_)
 
 
 @kernel
@@ -72,8 +72,7 @@ def _add(stage, c, pixel, scale, cache, delta, weights, at, n):
                 r = stage[col.IN_AT] + (cin * stage[col.HIN] + yy) * stage[col.WIN] + xx
                 weights[at + cin * taps + tap] += scale * _dot(cache.a, r, delta, n)
     if stage[col.BIAS] >= 0:
-        for b in range(n):
-            weights[at + stage[col.CIN] * taps] += scale * delta[b]
+        weights[at + stage[col.CIN] * taps] += scale * row_total(delta, 0, n)
 
 
 @kernel

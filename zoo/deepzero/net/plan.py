@@ -31,6 +31,8 @@ class Cache(NamedTuple):
         Probabilities.
     y : (samples,) int64
         Labels.
+    hot : (classes, length)
+        1 where a sample's label is, and 0.
     whole : (samples,) float64
         Logarithm of the sum of the exponentials of the logits.
     inverse : (channels of all stages,) float64
@@ -46,6 +48,7 @@ class Cache(NamedTuple):
     u: Any
     p: Any
     y: Any
+    hot: Any
     whole: Any
     inverse: Any
     moments: Any
@@ -64,7 +67,7 @@ class Scratch(NamedTuple):
     start : zeros
     series, bent : rows
         See :mod:`zoo.deepzero.net.series`.
-    mass : float64 row
+    mass : one row of float64
     """
 
     da: Any
@@ -98,6 +101,7 @@ class Plan:
             u=self._rows(sizes["u"]),
             p=self._rows(sizes["classes"]),
             y=np.zeros(self.samples, np.int64),
+            hot=self._rows(sizes["classes"]),
             whole=np.zeros(self.samples),
             inverse=np.zeros(sizes["channels"]),
             moments=np.zeros((sizes["channels"], 2)),
@@ -115,7 +119,7 @@ class Plan:
             start=np.zeros(sizes["widest"], self.dtype),
             series=self._rows(4),
             bent=self._rows(2),
-            mass=np.zeros(row_length(self.samples, 8)),
+            mass=rows(1, self.samples, np.float64),
         )
 
     def _rows(self, count: int) -> Any:
@@ -125,7 +129,7 @@ class Plan:
         """Bytes of the caches of so many passes, and of the scratch memory of a thread."""
         sizes = self._sizes
         length = row_length(self.samples, self.dtype.itemsize) * self.dtype.itemsize
-        kept = sum(sizes[name] for name in ("a", "z", "gap", "u", "classes"))
+        kept = sum(sizes[name] for name in ("a", "z", "gap", "u", "classes", "classes"))
         return (passes * kept + sizes["a"] + sizes["conv"] + 10) * length
 
 

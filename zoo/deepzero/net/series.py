@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 
 from zoo.deepzero.net import columns as col
-from zoo.jit import kernel, relaxed, searching
+from zoo.jit import inlined, kernel
+from zoo.lanes import LANES, fma, head, load, spread, total
 
 #: The series holds while s times half the range of w is at most this: the first term that is left
 #: out is then below 1e-7 of the first one.
@@ -54,39 +55,20 @@ def cumulants(stage, c, cache, series, n):
     return _HOLDS / half if half > 0.0 else math.inf
 
 
-@relaxed
-def _summed(da, r, series, n):
-    total = da.dtype.type(0)
-    for b in range(n):
-        s = da[r, b]
-        total += s * (series[0, b] + s * (series[1, b] + s * (series[2, b] + s * series[3, b])))
-    return total
-
-
-@relaxed
-def _summed_for_weight(a, r, mu, bent, series, n):
-    total = a.dtype.type(0)
-    step = a.dtype.type(mu)
-    for b in range(n):
-        s = max(step * a[r, b] + bent[0, b], bent[1, b])
-        total += s * (series[0, b] + s * (series[1, b] + s * (series[2, b] + s * series[3, b])))
-    return total
-
-
-@searching
-def largest(a, first, count, n):
-    """Largest absolute value of some rows."""
-    most = a.dtype.type(0)
-    for r in range(first, first + count):
-        for b in range(n):
-            most = max(most, abs(a[r, b]))
-    return most
+@inlined
+def _term(s, series, b):
+    """The series at s."""
+    high = fma(s, load(series, (3, b)), load(series, (2, b)))
+    return s * fma(s, fma(s, high, load(series, (1, b))), load(series, (0, b)))
 
 
 @kernel
 def by_change(da, r, series, n):
     """Sum of the changes of the losses from those of one input of the last layer, row r."""
-    return float(_summed(da, r, series, n))
+    sum_ = spread(da.dtype.type(0))
+    for b in range(0, n, LANES):
+        sum_ += head(_term(load(da, (r, b)), series, b), n - b)
+    return float(total(sum_))
 
 
 @kernel
@@ -108,7 +90,10 @@ def bend(stage, c, cache, bent, n):
 
 
 @kernel
-def by_weight(stage, cin, pixel, mu, cache, bent, series, n):
-    """Sum of the changes of the losses from one weight of a rectified unit."""
-    r = stage[col.IN_AT] + cin * stage[col.HIN] * stage[col.WIN] + pixel
-    return float(_summed_for_weight(cache.a, r, mu, bent, series, n))
+def by_weight(a, r, mu, bent, series, n):
+    """Sum of the changes of the losses from the weight of input row r of a rectified unit."""
+    sum_ = spread(a.dtype.type(0))
+    for b in range(0, n, LANES):
+        du = fma(load(a, (r, b)), mu, load(bent, (0, b)))
+        sum_ += head(_term(max(du, load(bent, (1, b))), series, b), n - b)
+    return float(total(sum_))
