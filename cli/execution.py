@@ -11,7 +11,7 @@ from typing import Any
 from cli.failure import FAILED, INTERRUPTED, Ended, say, traceback_wanted
 from cli.interrupts import interrupts
 from cli.progress import progress_line
-from zoo.errors import Interrupted, ObjectiveError, RunError
+from zoo.errors import Diverged, Interrupted, ObjectiveError, RunError
 from zoo.runtime.events import LOST, NOTE, PROGRESS, STARTED, Event, Listener
 
 Work = Callable[[Sequence[Listener], Callable[[], bool]], Any]
@@ -72,6 +72,8 @@ def executed(
         if folder is not None:
             kept = f"'zoo resume {folder}' continues it"
         raise Ended(f"interrupted at step {step}; {kept}", INTERRUPTED) from error
+    except Diverged as error:
+        raise Ended(str(error), FAILED) from error
     except RunError as error:
         if started:
             kept = f"; 'zoo resume {folder}' continues it" if folder is not None else ""

@@ -5,12 +5,12 @@ import signal
 import numpy as np
 import pytest
 from commands import ran, start, until
-from test_deepzero_run import (
+from deepzero_runs import (
     FIRST,
     KINDS,
     again,
     deepzero,
-    furnish,
+    entered,
     interrupted,
     outcome,
     reopened,
@@ -32,9 +32,7 @@ SHARED = [name for name, given in KINDS.items() if "--shards" in given]
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    furnish(tmp_path)
-    return tmp_path
+    return entered(tmp_path, monkeypatch)
 
 
 def on(crew, folder, **options):

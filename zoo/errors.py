@@ -28,6 +28,10 @@ class RunError(RuntimeError):
     """A run folder cannot be written, read or continued."""
 
 
+class Diverged(RunError):
+    """The run has come to where it cannot go on; continued, it would come there again."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop before its end; ``result`` is what it had found."""
 

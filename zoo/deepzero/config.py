@@ -126,7 +126,7 @@ class DeepZeroConfig:
     schedule: str = option(
         "cosine", "Of the learning rate, after the warm-up.", choices=("cosine", "constant")
     )
-    warmup: float = option(3.0, "Epochs of linear warm-up.", least=0)
+    warmup: float = option(3.0, "Epochs of linear warm-up, of half the run at most.", least=0)
     epochs: int = option(50, "Passes over the training data.", least=1)
     batch: int = option(128, "Samples of a step.", least=1, most=1 << 16)
     precision: str = option("single", "Of the network.", choices=("single", "double"))

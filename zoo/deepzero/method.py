@@ -20,7 +20,7 @@ from zoo.deepzero.job import Job
 from zoo.deepzero.lending import Models
 from zoo.deepzero.rules import Rule, rate
 from zoo.deepzero.shard import DeepZeroShard, Report, Task
-from zoo.errors import RunError
+from zoo.errors import Diverged
 from zoo.problem import Problem, never
 from zoo.runtime.protocol import Progress, State
 
@@ -138,7 +138,7 @@ class DeepZero:
         loss = float(np.average([report.loss for report in reports], weights=counts))
         g = self._gradient(reports)
         if not (math.isfinite(loss) and np.isfinite(g).all()):
-            raise RunError(
+            raise Diverged(
                 f"the loss is not finite any more at step {self._step:,} (lr {config.lr:g}, mu "
                 f"{config.mu:g}): a smaller lr may help"
             )

@@ -6,8 +6,12 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from zoo.config import build, taken
 from zoo.deepzero import grasp, weights
@@ -25,6 +29,8 @@ from zoo.objectives.load import named, source_digest
 from zoo.optimize import as_seed, numbers, words
 from zoo.runtime.folder import CONFIG, RunFolder
 from zoo.runtime.launch import Prepared
+
+Array = npt.NDArray[np.float64]
 
 #: Trained parameters, in the run folder.
 WEIGHTS = "weights.npz"
@@ -65,7 +71,7 @@ def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) 
         )
     given, config, seed = stored_config(stored, folder)
     job = job_of(given, config, load(given.data, given.data_folder), seed)
-    check_same(stored, job, folder)
+    check_same(stored, given, job, folder)
     if job.network is not None and folder.snapshot() is not None:
         given = replace(given, init=None)  # it has all that was in it
     made = assembled(given, job, stored)
@@ -92,9 +98,14 @@ def stored_config(
         raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
 
 
-def check_same(stored: Mapping[str, Any], job: Job, folder: RunFolder) -> None:
-    """Refuse to go on with other data, or another model."""
-    for what, now in (("data", job.data.describe()), ("parameters", job.described())):
+def check_same(
+    stored: Mapping[str, Any], given: NetworkConfig, job: Job, folder: RunFolder
+) -> None:
+    """Refuse to go on with other data, another model, or from another beginning."""
+    found = {"data": job.data.describe(), "parameters": job.described()}
+    if folder.snapshot() is None:
+        found["first parameters"] = digest(*first(given, job))
+    for what, now in found.items():
         if stored.get(what) != now:
             raise InputError(f"the {what} are not those that {folder.path} was started with")
 
@@ -169,16 +180,24 @@ def _try(job: Job) -> None:
         raise InputError(f"the loss must be finite at the first parameters, got {value:g}")
 
 
+def first(given: NetworkConfig, job: Job) -> tuple[Array, Array | None]:
+    """First parameters, and the moments of batch normalization if a file has them."""
+    if job.network is None:
+        return gathered(job.template), None
+    if given.init is not None:
+        return weights.of_network(given.init, job.network)
+    return job.network.initial(job.seed), None
+
+
+def digest(theta: Array, moments: Array | None) -> str:
+    """Digest of first parameters."""
+    arrays = [theta] if moments is None else [theta, moments]
+    return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+
 def assembled(given: NetworkConfig, job: Job, described: Mapping[str, Any]) -> Prepared:
     """Run of a job, from its first parameters on."""
-    moments = None
-    if job.network is None:
-        theta = gathered(job.template)
-    elif given.init is not None:
-        theta, moments = weights.of_network(given.init, job.network)
-    else:
-        theta = job.network.initial(job.seed)
-    method = DeepZero(job, theta, moments)
+    method = DeepZero(job, *first(given, job))
     model = " ".join(given.model.split())
     if job.network is None:  # FILE.py:NAME without its folder, or a function's name
         model = os.path.basename(model)
@@ -204,8 +223,8 @@ def assembled(given: NetworkConfig, job: Job, described: Mapping[str, Any]) -> P
     )
 
 
-def trained(method: DeepZero) -> dict[str, Any]:
-    """Trained parameters by name."""
+def trained(method: Any) -> dict[str, Any]:
+    """Parameters by name that a DeepZero has trained."""
     if method.job.network is not None:
         return weights.named(method.job.network, method.theta, method.moments)
     found = dealt(method.theta, method.job.template)
@@ -224,6 +243,7 @@ def describe(
         "seed": job.seed,
         "data": job.data.describe(),
         "parameters": job.described(),
+        "first parameters": digest(*first(given, job)),
         "source": source_digest(given.model),
         "from_python": from_python,
     }

@@ -130,7 +130,7 @@ def train(
         listeners=listeners,
         folder=kept,
     )
-    return _with_params(result, _trained(prepared.method), params)
+    return _with_params(result, study.trained(prepared.method), params)
 
 
 def resume(
@@ -175,7 +175,7 @@ def resume(
     if not callable(model):
         asked = {name: value for name, value in vars(given).items() if name in _NETWORK}
     job, given = _job(model, data, params, test, seed, vars(config) | asked)
-    study.check_same(stored, job, kept)
+    study.check_same(stored, given, job, kept)
     done = kept.result()
     prepared = study.assembled(given, job, stored)
     if done is not None:
@@ -192,7 +192,7 @@ def resume(
         folder=kept,
         snapshot=snapshot,
     )
-    return _with_params(result, _trained(prepared.method), params)
+    return _with_params(result, study.trained(prepared.method), params)
 
 
 def _job(
@@ -245,10 +245,6 @@ def _checked(arrays: Any, name: str) -> tuple[npt.NDArray[Any], ...]:
     if len(lengths) != 1 or lengths == {0} or any(a.dtype == object for a in found):
         raise InputError(f"{name} must be arrays of numbers, of equal length >= 1")
     return found
-
-
-def _trained(method: Any) -> dict[str, Any]:
-    return study.trained(method)
 
 
 def _with_params(result: Any, trained: dict[str, Any], template: Any) -> Any:
