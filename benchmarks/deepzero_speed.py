@@ -208,7 +208,7 @@ def main() -> None:
             pair.load(x, y)
             pair.base(theta)
             two = best_of(lambda: pair.derivatives(everything, MU), seconds)  # noqa: B023
-            per_stage = change_costs(net, in_memory=1.0)
+            per_stage = change_costs(net, weighted=False)
             sizes = np.array([stage.end - stage.weight for stage in net.stages])
             flops = float(per_stage @ sizes) * batch
             chosen = sample(net, each)

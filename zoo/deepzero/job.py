@@ -130,8 +130,9 @@ class Job:
         if self.network is None:
             return np.ones(self.size)
         if self.config.oracle == "node":
-            return unit_costs(self.network)[self.units[:, 0]]
-        return change_costs(self.network)[stage_of(self.network, np.arange(self.size))]
+            return unit_costs(self.network, self.config.batch)[self.units[:, 0]]
+        costs = change_costs(self.network, self.config.batch)
+        return costs[stage_of(self.network, np.arange(self.size))]
 
     @property
     def cost(self) -> float:

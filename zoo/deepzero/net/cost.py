@@ -13,6 +13,9 @@ Ints = npt.NDArray[np.int64]
 #: An operation on a row in memory takes as long as so many that a tile does in registers.
 _IN_MEMORY = 6.0
 
+#: And so many where the rows that it takes part in are more bytes than caches near a core hold.
+_FAR_MEMORY, _NEAR = 15.0, 1 << 22
+
 
 def _convolution(stage: Stage, channels: int) -> float:
     """Operations of a sample's convolution of so many channels: taps outside the map are none."""
@@ -40,33 +43,41 @@ def forward_flops(network: Network) -> float:
     return sum(_convolution(stage, stage.channels_in) for stage in network.stages)
 
 
-def change_costs(network: Network, in_memory: float = _IN_MEMORY) -> Array:
-    """Cost of a coordinate of each stage (stages,), for one sample, by what it changes.
+def change_costs(network: Network, samples: int = 1, weighted: bool = True) -> Array:
+    """Cost of a coordinate of each stage (stages,), for one of so many samples, by what it changes.
 
-    An operation on a row in memory counts ``in_memory`` times.
+    Operations on rows in memory count several times, if they are weighted.
     """
+
+    def in_memory(stage: Stage, channels: int) -> float:
+        if not weighted:
+            return 1.0
+        rows = 3 * channels * stage.height_conv * stage.width_conv  # of dz, z or gap, and u
+        return _FAR_MEMORY if rows * 4 * samples > _NEAR else _IN_MEMORY
+
     stages = network.stages
     costs = np.zeros(len(stages))
     for k, stage in enumerate(stages):
         if k == len(stages) - 1:
-            costs[k] = 60.0 * in_memory  # logarithms
+            costs[k] = 60.0 * in_memory(stage, 1)  # logarithms
             continue
-        costs[k] = in_memory * (_elementwise(stage) + stage.height_conv * stage.width_conv)
+        pixels = stage.height_conv * stage.width_conv
+        costs[k] = in_memory(stage, 1) * (_elementwise(stage) + pixels)
         if k == len(stages) - 2 and stage.height * stage.width == 1:
-            costs[k] += 4.0 * in_memory
+            costs[k] += 4.0 * in_memory(stage, 1)
             continue
         for m in range(k + 1, len(stages)):
             later = stages[m]
             costs[k] += _convolution(later, 1 if m == k + 1 else later.channels_in)
-            costs[k] += in_memory * later.channels * _elementwise(later)
+            costs[k] += in_memory(later, later.channels) * later.channels * _elementwise(later)
     return costs
 
 
-def unit_costs(network: Network) -> Array:
-    """Cost of a node probe of each stage's channel (stages,), for one sample."""
+def unit_costs(network: Network, samples: int = 1) -> Array:
+    """Cost of a node probe of each stage's channel (stages,), for one of so many samples."""
     pixels = np.array([stage.height_conv * stage.width_conv for stage in network.stages])
     weights = np.array([stage.fan_in for stage in network.stages])
-    return pixels * (change_costs(network) + 2.0 * weights)
+    return pixels * (change_costs(network, samples) + 2.0 * weights)
 
 
 def blocks(costs: Array, count: int) -> Ints:

@@ -55,7 +55,8 @@ class Engine:
         self._other: Cache | None = None
         self._scratch = [self.plan.scratch() for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._change, self._unit = change_costs(network), unit_costs(network)
+        self._change = change_costs(network, samples)
+        self._unit = unit_costs(network, samples)
         self.samples = 0
 
     def load(self, x: Any, y: Ints) -> None:
