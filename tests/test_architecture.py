@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("zoo", "evolve", "cli")  # each may import those before it
-METHODS = ("zoo.cbo", "zoo.cma", "zoo.deepzero", "evolve.gsd")
+METHODS = ("zoo.cbo", "zoo.cma", "zoo.deepzero", "evolve.gsd", "evolve.autonumerics")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 

@@ -13,6 +13,7 @@ the padding out of a sum. Numbers that meet lanes are spread over them, in the l
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -177,6 +178,21 @@ def head(typingctx, values, count):
     return values(values, types.int64), codegen
 
 
+@intrinsic
+def where_finite(typingctx, of, values):
+    """The values where ``of`` is finite, and zeros."""
+    if not isinstance(of, LanesType) or of != values:
+        return None
+
+    def codegen(context, builder, signature, args):
+        of, values = args
+        finite = builder.fcmp_ordered("ord", builder.fsub(of, of), values)
+        zeros = ir.Constant(values.type, [0.0] * LANES)
+        return builder.select(finite, values, zeros)
+
+    return values(of, values), codegen
+
+
 def _folded(builder: Any, value: Any, joined: Any) -> Any:
     """One number from the lanes, by joining the upper half of them to the lower one."""
     half = LANES // 2
@@ -266,3 +282,4 @@ def _unary(function: Any, name: str) -> None:
 
 
 _unary(abs, "fabs")
+_unary(math.sqrt, "sqrt")

@@ -1,0 +1,1 @@
+"""AutoNumerics-Zero: evolution of programs that compute mathematical functions."""

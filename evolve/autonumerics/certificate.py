@@ -1,0 +1,171 @@
+"""Proofs: a bound of a program's largest error over all real numbers of an interval.
+
+The interval is cut into boxes. On a box of middle m and radius rho the error is enclosed by its
+Taylor polynomial about m, whose last coefficient is taken over the whole box,
+
+    |e(x)| <= sum_{k<n} |e_k(m)| rho^k + |e_n([m - rho, m + rho])| rho^n,
+
+in ball arithmetic (Arb, by python-flint), so that rounding is part of the bound. A box whose bound
+is too large is cut in two. A program is a quotient N/D of series, cleared of divisions, so that
+x + c/x has no pole in the way of 1/(x + c/x): it is proven of the function that the program is by
+continuity, which is also what IEEE arithmetic makes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from evolve.autonumerics.programs import ADD, ARITY, DIV, MUL, SUB, Program
+from zoo.errors import InputError
+
+#: Bits of the arithmetic, order of the polynomials, and boxes, at most.
+_BITS, _ORDER, _BOXES = 200, 10, 20_000
+
+#: Takes a series and returns the target of it.
+Series = Callable[[Any], Any]
+
+
+@contextmanager
+def _arb() -> Iterator[Any]:
+    """python-flint, at work in our precision."""
+    try:
+        import flint
+    except ImportError:
+        raise InputError(
+            "certificates need python-flint: pip install 'zoo[autonumerics]'"
+        ) from None
+    before = flint.ctx.prec, flint.ctx.cap
+    flint.ctx.prec, flint.ctx.cap = _BITS, _ORDER + 1
+    try:
+        yield flint
+    finally:
+        flint.ctx.prec, flint.ctx.cap = before
+
+
+def _quotient(program: Program, x: Any, constants: list[Any]) -> tuple[Any, Any]:
+    """Numerator and denominator of a program at a series x."""
+    one = x * 0 + 1
+    results: list[tuple[Any, Any]] = []
+
+    def of(operand: int) -> tuple[Any, Any]:
+        if operand == 0:
+            return x, one
+        return results[operand - 1] if operand > 0 else (one * constants[-operand - 1], one)
+
+    def times(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
+        return a[0] * b[0], a[1] * b[1]
+
+    def plus(a: tuple[Any, Any], b: tuple[Any, Any], sign: int = 1) -> tuple[Any, Any]:
+        if a[1] is b[1]:
+            return a[0] + sign * b[0], a[1]
+        return a[0] * b[1] + sign * b[0] * a[1], a[1] * b[1]
+
+    for op, *operands in program.codes.tolist():
+        parts = [of(o) for o in operands[: ARITY[op]]]
+        if op == ADD:
+            results.append(plus(parts[0], parts[1]))
+        elif op == SUB:
+            results.append(plus(parts[0], parts[1], -1))
+        elif op == MUL:
+            results.append(times(parts[0], parts[1]))
+        elif op == DIV:
+            results.append(times(parts[0], parts[1][::-1]))
+        elif len(parts) == 3:
+            results.append(plus(times(parts[0], parts[1]), parts[2]))
+        else:
+            results.append(((parts[0][0] / parts[0][1]).sqrt(), one))
+    return results[-1] if results else of(-1)
+
+
+def proves(
+    program: Program, series: Series, domain: tuple[float, float], relative: bool, bound: float
+) -> bool:
+    """Whether the error is proven to be at most ``bound`` in all of the closed domain.
+
+    Parameters
+    ----------
+    program : Program
+    series : callable
+        The target, of a power series of python-flint.
+    domain : (float, float)
+    relative : bool
+    bound : float
+
+    Raises
+    ------
+    InputError
+        If python-flint is not installed.
+    """
+    with _arb() as flint:
+        constants = [
+            flint.arb(float(a)) + flint.arb(float(b))
+            for a, b in zip(program.constants, program.low, strict=True)
+        ]
+
+        def error(x: Any) -> list[Any]:
+            top, bottom = _quotient(program, x, constants)
+            truth = series(x)
+            found = top / (bottom * truth) - 1 if relative else top / bottom - truth
+            held = found.coeffs()
+            return list(held) + [flint.arb(0)] * (_ORDER + 1 - len(held))
+
+        boxes, left = [domain], _BOXES
+        while boxes:
+            low, high = boxes.pop()
+            left -= 1
+            if _bound(flint, error, low, high) <= bound:
+                continue
+            middle = 0.5 * (low + high)
+            if left <= 0 or not low < middle < high:
+                return False
+            boxes += [(low, middle), (middle, high)]
+        return True
+
+
+def _bound(flint: Any, error: Callable[[Any], list[Any]], low: float, high: float) -> float:
+    """Bound of the error in a box; infinite where there is none."""
+    middle = (flint.arb(low) + flint.arb(high)) / 2
+    radius = (flint.arb(high) - flint.arb(low)) / 2
+    box = flint.arb(low).union(flint.arb(high))
+    best = math.inf
+    try:
+        wide = error(flint.arb_series([box, 1], prec=_ORDER + 1))
+        best = _upper(wide[0])
+        near = error(flint.arb_series([middle, 1], prec=_ORDER + 1))
+        total = abs(wide[_ORDER]) * radius**_ORDER
+        for k in range(_ORDER):
+            total += abs(near[k]) * radius**k
+        best = min(best, _upper(total))
+    except (ZeroDivisionError, ValueError):
+        pass
+    return best
+
+
+def _upper(value: Any) -> float:
+    """Float64 that is no less than the absolute value of a ball."""
+    if not value.is_finite():
+        return math.inf
+    return math.nextafter(float(value.abs_upper()), math.inf)
+
+
+def certified(
+    program: Program, series: Series, domain: tuple[float, float], relative: bool, found: float
+) -> float | None:
+    """Smallest bound, of four digits, that is proven; ``found`` is the largest error known of.
+
+    None if nothing near it is.
+    """
+    for slack in (1e-3, 1e-2, 1e-1):
+        bound = _rounded_up(found * (1.0 + slack))
+        if proves(program, series, domain, relative, bound):
+            return bound
+    return None
+
+
+def _rounded_up(value: float) -> float:
+    """The next number of four digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return float(f"{math.ceil(value / unit) * unit:.3e}")

@@ -1,0 +1,155 @@
+"""The domain of programs that compute a function: how they are fitted, scored and told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from evolve.autonumerics.fit import NODES, Fitter, Nodes
+from evolve.autonumerics.interpreter import BLOCK, evaluate_dd, run
+from evolve.autonumerics.programs import Program
+from evolve.autonumerics.targets import Target, chebyshev
+from evolve.autonumerics.variation import SEED, fresh, vary
+from zoo.lanes import LANES
+from zoo.runtime.protocol import State
+
+Array = npt.NDArray[np.float64]
+
+#: Points at which the largest error is looked for.
+_GRID = 256
+
+#: Constants by which programs are told apart, and points.
+_PROBES = np.sqrt(np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53.0])) / 2.7
+
+#: A fit that is this near to what is wanted, in digits, is worth more starts.
+_NEAR = 1.5
+
+#: Errors below this, in the fit, are rounding errors unless there are more digits.
+_ROUNDED = 1e-10
+
+#: Starts of a fit, and those of a second one.
+_STARTS, _MORE = 16, 64
+_QUICK = np.array([[_STARTS, 12], [4, 40], [1, 150]])
+_LONG = np.array([[_MORE, 20], [12, 60], [3, 300]])
+
+
+class Numerics:
+    """Programs for a target; see :class:`evolve.search.domain.Domain`.
+
+    Parameters
+    ----------
+    target : Target
+    operations : sequence of int
+    most : int
+        Operations of a program, at most.
+    """
+
+    def __init__(self, target: Target, operations: Sequence[int], most: int) -> None:
+        self.target, self.operations, self.most = target, tuple(operations), most
+        nodes = chebyshev(target.domain, NODES)
+        t, low = target.truth(nodes)
+        self.nodes = Nodes(nodes, t, low, target.weights(t))
+        self.grid = chebyshev(target.domain, _GRID, ends=True)
+        self._truth = target.truth(self.grid)
+        self._weights = target.weights(self._truth[0])
+        self._fitter = Fitter(self.nodes, most, most + 1)
+        low_end, high_end = target.domain
+        self._points = low_end + (high_end - low_end) * (np.arange(LANES) + 0.37) / LANES
+        self._rows = np.zeros((2 + 2 * most, BLOCK))
+        self._out = np.zeros(LANES)
+
+    def fresh(self) -> Numerics:
+        """The same with memory of its own."""
+        return Numerics(self.target, self.operations, self.most)
+
+    def seeds(self) -> list[Program]:
+        """The smallest program."""
+        return [SEED]
+
+    def vary(self, genome: Program, random: np.random.Generator) -> Program:
+        """A change; see :func:`evolve.autonumerics.variation.vary`."""
+        return vary(genome, random, self.operations, self.most)
+
+    def cost(self, genome: Program) -> int:
+        """Number of operations."""
+        return genome.cost
+
+    def key(self, genome: Program) -> int:
+        """Hash of the values with fixed constants, to seven digits."""
+        constants = _PROBES[: len(genome.constants)]
+        run(genome.codes, constants, self._points, self._rows, self._out)
+        seen = self._out[:4].astype(np.float32).tobytes()
+        return int.from_bytes(blake2b(seen, digest_size=8).digest())
+
+    def error(self, genome: Program) -> float:
+        """Largest error on the grid, in exact arithmetic."""
+        high, low = evaluate_dd(genome, self.grid)
+        truth, rest = self._truth
+        with np.errstate(invalid="ignore", over="ignore"):
+            errors = np.abs(((high - truth) + (low - rest)) * self._weights)
+        worst = float(errors.max())
+        return worst if worst == worst else math.inf
+
+    def assess(
+        self, genome: Program, least: float, random: np.random.Generator
+    ) -> tuple[float, Program]:
+        """Digits: -log10 of the largest error, after a fit of the constants."""
+        given = genome.constants
+        if not len(given):
+            return self._digits(genome), genome
+        rms, best = self._fitter.fit(genome, _starts(given, _STARTS, random), _QUICK)
+        wanted = 10.0 ** -(least + 0.2) if least < 300 else 0.0
+        if wanted < rms < wanted * 10.0**_NEAR and len(given) > 2:
+            starts = _starts(given, _MORE, random)
+            starts[-1] = best
+            again, other = self._fitter.fit(genome, starts, _LONG)
+            if again < rms:
+                rms, best = again, other
+        if not math.isfinite(rms):
+            return -math.inf, genome
+        fitted = genome.with_constants(best)
+        if rms < _ROUNDED:
+            _, fitted = self._fitter.refine(fitted, 50)
+        return self._digits(fitted), fitted
+
+    def _digits(self, genome: Program) -> float:
+        error = self.error(genome)
+        return -math.log10(error) if error > 0.0 else 300.0
+
+    def pack(self, genomes: Sequence[Program]) -> State:
+        """Arrays of the operations and constants of all programs, one after the other."""
+        return {
+            "operations": np.array([g.cost for g in genomes], np.int64),
+            "codes": np.concatenate([np.zeros((0, 4), np.int8), *(g.codes for g in genomes)]),
+            "counts": np.array([len(g.constants) for g in genomes], np.int64),
+            "constants": np.concatenate([np.zeros(0), *(g.constants for g in genomes)]),
+            "low": np.concatenate([np.zeros(0), *(g.low for g in genomes)]),
+        }
+
+    def unpack(self, state: State) -> list[Program]:
+        """Programs from arrays."""
+        found, at, begin = [], 0, 0
+        for cost, count in zip(state["operations"], state["counts"], strict=True):
+            held = slice(begin, begin + count)
+            codes = state["codes"][at : at + cost]
+            found.append(Program(codes, state["constants"][held], state["low"][held]))
+            at, begin = at + cost, begin + count
+        return found
+
+
+def _starts(given: Array, count: int, random: np.random.Generator) -> Array:
+    """Constants to start from (count, K): the given ones, near them, far from them, and others."""
+    starts = fresh(random, (count, len(given)))
+    known = np.isfinite(given)
+    if known.any():
+        half = count // 2
+        spread = np.concatenate(
+            [np.zeros(1), np.full(half // 2, 0.1), np.full(half - half // 2, 1.5)]
+        )
+        near = given * np.exp(spread[:, None] * random.normal(size=(half + 1, len(given))))
+        starts[: half + 1] = np.where(known, near, starts[: half + 1])
+    return starts

@@ -1,0 +1,149 @@
+"""How programs vary: one small change of the graph, then its canonical form.
+
+Insertion, removal and rewiring are the paper's, of about its weights (Real et al. 2023); to change
+an operation, to square the result, and to give a new operation the same operand twice are ours:
+the best programs known are powers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from evolve.autonumerics.programs import ARITY, DIV, MUL, Program, X, canonical
+
+Random = np.random.Generator
+Rows = list[list[int]]
+
+#: Share of new operands that are new constants, and that are the same as the other operand.
+_FRESH, _TWICE = 0.4, 0.25
+
+#: A change that comes to nothing is made again, so many times.
+_TRIES = 20
+
+
+def fresh(random: Random, shape: int | tuple[int, ...]) -> np.ndarray:
+    """New constants: of either sign, and of some decades about 3."""
+    signs = random.choice((-1.0, 1.0), shape)
+    return np.asarray(signs * 10.0 ** random.normal(0.5, 1.0, shape))
+
+
+def vary(parent: Program, random: Random, operations: Sequence[int], most: int) -> Program:
+    """Change a program until it is another one, of at most so many operations.
+
+    New constants are NaN.
+    """
+    for _ in range(_TRIES):
+        rows, constants = parent.codes.tolist(), parent.constants.tolist()
+        for _ in range(1 + random.geometric(0.7) - 1):
+            change = _CHANGES[random.choice(len(_CHANGES), p=_WEIGHTS)]
+            change(rows, constants, random, operations)
+        low = np.zeros(len(constants))
+        child = canonical(Program(np.array(rows, np.int8).reshape(-1, 4), np.array(constants), low))
+        child = _multiplied(child)
+        if 0 < child.cost <= most and child.text() != parent.text():
+            return child
+    return parent
+
+
+def _multiplied(program: Program) -> Program:
+    """To divide by a constant is to multiply by another one."""
+    codes, constants = program.codes.copy(), program.constants.copy()
+    for k, (op, a, b, _) in enumerate(codes.tolist()):
+        alone = b < 0 and (codes[:, 1:] == b).sum() == 1
+        if op == DIV and alone and a >= 0:
+            codes[k, 0] = MUL
+            with np.errstate(divide="ignore"):
+                constants[-b - 1] = 1.0 / constants[-b - 1]
+    return Program(codes, constants, np.zeros_like(constants))
+
+
+def _operand(rows: Rows, constants: list[float], before: int, random: Random) -> int:
+    """Something that operation ``before`` can take."""
+    if random.random() < _FRESH:
+        constants.append(np.nan)
+        return -len(constants)
+    known = before + 1 + len(constants)
+    chosen = int(random.integers(known))
+    return chosen if chosen <= before else -(chosen - before)
+
+
+def _code(op: int, operands: Sequence[int]) -> list[int]:
+    return [op, *operands[: ARITY[op]], *[0] * (3 - ARITY[op])]
+
+
+def _pick(random: Random, items: Sequence[int]) -> int:
+    return items[int(random.integers(len(items)))]
+
+
+def _insert(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
+    """Put an operation on an edge, or on the result."""
+    at = int(random.integers(len(rows) + 1))
+    slot = 0
+    source = len(rows)
+    if at < len(rows):
+        slot = 1 + int(random.integers(ARITY[rows[at][0]]))
+        source = rows[at][slot]
+    op = _pick(random, operations)
+    operands = [source] + [
+        source if random.random() < _TWICE else _operand(rows, constants, at, random)
+        for _ in range(ARITY[op] - 1)
+    ]
+    order = random.permutation(len(operands))
+    new = _code(op, [operands[i] for i in order])
+    for row in rows[at:]:  # results from here on are one later
+        row[1:] = [o + 1 if o > at else o for o in row[1:]]
+    rows.insert(at, new)
+    if slot:
+        rows[at + 1][slot] = at + 1
+
+
+def _remove(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
+    """Take an operation out; one of its operands stands for it."""
+    if len(rows) < 2:
+        return
+    k = int(random.integers(len(rows)))
+    stands = rows[k][1 + int(random.integers(ARITY[rows[k][0]]))]
+    if k == len(rows) - 1 and stands <= 0:
+        return
+    del rows[k]
+    if k == len(rows):  # the result is now that of an earlier one
+        del rows[stands:]
+    for row in rows[k:]:
+        row[1:] = [stands if o == k + 1 else o - 1 if o > k + 1 else o for o in row[1:]]
+
+
+def _rewire(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
+    """Let an operation take something else."""
+    k = int(random.integers(len(rows)))
+    slot = 1 + int(random.integers(ARITY[rows[k][0]]))
+    rows[k][slot] = _operand(rows, constants, k, random)
+
+
+def _change(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
+    """Change an operation, or the order of its operands."""
+    k = int(random.integers(len(rows)))
+    op, operands = _pick(random, operations), rows[k][1 : 1 + ARITY[rows[k][0]]]
+    while len(operands) < ARITY[op]:
+        operands.append(_operand(rows, constants, k, random))
+    order = random.permutation(len(operands))
+    rows[k] = _code(op, [operands[i] for i in order])
+
+
+def _square(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
+    """Square the result."""
+    rows.append(_code(MUL, [len(rows), len(rows)]))
+
+
+_CHANGES: tuple[Callable[[Rows, list[float], Random, Sequence[int]], None], ...] = (
+    _insert,
+    _remove,
+    _rewire,
+    _change,
+    _square,
+)
+_WEIGHTS = np.array([3.0, 1.5, 3.0, 1.5, 1.0]) / 10.0
+
+#: The program that evolution begins with: x and a constant.
+SEED = Program(np.array([[0, X, -1, 0]], np.int8), np.array([1.0]), np.zeros(1))

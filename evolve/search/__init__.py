@@ -1,0 +1,1 @@
+"""Evolution on islands, of anything that has a cost and a score."""
