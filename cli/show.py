@@ -17,8 +17,12 @@ _ROWS = 10
 @click.option(
     "--plot", metavar="FILE.png", help="Draw the convergence, and particles in two dimensions."
 )
+@click.option(
+    "--emit", metavar="LANGUAGE", help="Print a program of its front: c, python, numba or latex."
+)
+@click.option("--ops", type=int, metavar="N", help="With --emit: the one of N operations.")
 @click.option("--json", is_flag=True, help="Print one JSON object.")
-def show(run: str, plot: str | None, json: bool) -> None:
+def show(run: str, plot: str | None, emit: str | None, ops: int | None, json: bool) -> None:
     """Show the run in the folder RUN: its parameters, its result, its last rows of history."""
     from cli.stored import read_result, read_run
     from cli.summary import as_json, lines, print_json
@@ -29,6 +33,9 @@ def show(run: str, plot: str | None, json: bool) -> None:
     stored = read_run(folder)
     config = stored_problem(stored)
     result = read_result(folder)
+    if emit is not None or ops is not None:
+        print(_code(stored, result, emit, ops), end="")
+        return
     rows = [row for row in folder.history() if isinstance(row, dict)]
     minimum = known_minimum(config)
     if plot is not None:
@@ -57,6 +64,27 @@ def show(run: str, plot: str | None, json: bool) -> None:
     if rows:
         printed += ["", *_history(rows)]
     print("\n".join(printed))
+
+
+def _code(stored: Any, result: Any, language: str | None, ops: int | None) -> str:
+    """A program that a run has found.
+
+    Raises
+    ------
+    InputError
+        If it has found none, or does not look for programs.
+    """
+    from zoo import methods
+    from zoo.errors import InputError
+
+    study = methods.get(stored["method"]).study_module()
+    if not hasattr(study, "code"):
+        raise InputError(f"--emit and --ops are for runs of autonumerics, not {stored['method']}")
+    if language is None:
+        raise InputError("--ops goes with --emit")
+    if result is None:
+        raise InputError("the run has no result yet")
+    return str(study.code(result, language, ops))
 
 
 def _state(path: Path, finished: bool) -> str:

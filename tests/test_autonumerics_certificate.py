@@ -1,12 +1,14 @@
 """Proofs of the largest error: of what is true, and of nothing else."""
 
 import flint
+import mpmath
 import numpy as np
 import pytest
 from published_programs import published
 
-from evolve.autonumerics.certificate import certified, proves
-from evolve.autonumerics.polish import Grid, polished
+from evolve.autonumerics.certificate import certified, proves, series_of
+from evolve.autonumerics.grid import grid_of
+from evolve.autonumerics.polish import polished
 from evolve.autonumerics.programs import parse
 from evolve.autonumerics.targets import TARGETS
 
@@ -34,7 +36,7 @@ def test_published_programs(name, true, false):
 
 def test_of_f10():
     given = published("f10")
-    assert certified(given, exp2, (0.0, 1.0), True, Grid(EXP2, 1001).error(given)) <= 3.53e-15
+    assert certified(given, exp2, (0.0, 1.0), True, grid_of(EXP2, 1001).error(given)) <= 3.53e-15
     rounded = given.with_constants(given.constants)  # to double precision
     assert not proves(rounded, exp2, (0.0, 1.0), True, 3.53e-15)
     assert proves(rounded, exp2, (0.0, 1.0), True, 3.56e-15)
@@ -65,8 +67,8 @@ def test_poles_that_are_none():
 
 def test_certified_bounds_are_tight():
     for name in ("f3", "f5"):
-        found = polished(published(name), Grid(EXP2))
-        worst = Grid(EXP2, 4001).error(found)
+        found = polished(published(name), grid_of(EXP2))
+        worst = grid_of(EXP2, 4001).error(found)
         bound = certified(found, exp2, (0.0, 1.0), True, worst)
         assert worst <= bound <= worst * 1.003
     assert certified(published("f3"), exp2, (0.0, 1.0), True, 1e-9) is None  # it is not so good
@@ -76,3 +78,36 @@ def test_precision_of_others_is_left_as_it_was():
     before = flint.ctx.prec, flint.ctx.cap
     proves(published("f2"), exp2, (0.0, 1.0), True, 0.05)
     assert (flint.ctx.prec, flint.ctx.cap) == before
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_is_proven_to_be_itself(name):
+    """A Taylor polynomial by mpmath, of the target about the middle of a small interval."""
+    target, series = TARGETS[name], series_of(name)
+    low, high = target.domain
+    middle, radius = low + 0.4 * (high - low), 1e-3 * (high - low)
+    with mpmath.workdps(40):
+        a = mpmath.taylor(target.function, mpmath.mpf(middle), 3)
+    text = "sub x c5; mul c4 t1; add t2 c3; mul t3 t1; add t4 c2; mul t5 t1; add t6 c1"
+    constants = [*a, mpmath.mpf(middle)]
+    high_parts = [float(c) for c in constants]
+    low_parts = [float(c - float(c)) for c in constants]
+    given = parse(text, high_parts, low_parts)
+    scale = float(max(abs(c) for c in a))
+    domain = (middle - radius, middle + radius)
+    near = 100 * scale * (radius * 10) ** 4
+    assert proves(given, series, domain, False, near)
+    moved = parse(text, [high_parts[0] + 4 * near, *high_parts[1:]], low_parts)
+    assert not proves(moved, series, domain, False, near)
+    assert not proves(given, lambda x: series(x + 0.01), domain, False, near / 1e3)
+
+
+@pytest.mark.parametrize("name", ["bessel_j0", "bessel_i_half", "log2", "sigmoid", "airy"])
+def test_certificates_over_whole_domains(name):
+    target = TARGETS[name]
+    start = parse("mul c1 x; add t1 c2; mul t2 x; add t3 c3", [0.1, 0.1, 0.5])
+    found = polished(start, grid_of(target))
+    worst = grid_of(target, 2001).error(found)
+    relative = target.error == "relative"
+    bound = certified(found, series_of(name), target.domain, relative, worst)
+    assert worst <= bound <= worst * 1.02

@@ -1,4 +1,4 @@
-"""Fits of constants, against SciPy, Remez and what is known: derivatives, least squares, minimax."""
+"""Fits of constants, against SciPy, Remez, and what is known: least squares and minimax."""
 
 import math
 
@@ -9,21 +9,20 @@ from scipy.optimize import least_squares
 from test_autonumerics_programs import random_program
 
 from evolve.autonumerics.baselines import FAMILIES, baselines, best
-from evolve.autonumerics.fit import NODES, Fitter, Nodes, derivatives
+from evolve.autonumerics.fit import NODES, Fitter, derivatives
+from evolve.autonumerics.grid import grid_of
 from evolve.autonumerics.interpreter import evaluate
-from evolve.autonumerics.polish import Grid, polished
+from evolve.autonumerics.polish import polished, rounded
 from evolve.autonumerics.programs import parse
 from evolve.autonumerics.remez import best_rational
-from evolve.autonumerics.targets import TARGETS, chebyshev
+from evolve.autonumerics.targets import TARGETS
 
 EXP2 = TARGETS["exp2"]
 CUBIC = "mul c1 x; add t1 c2; mul t2 x; add t3 c3; mul t4 x; add t5 c4"
 
 
 def nodes_of(target):
-    x = chebyshev(target.domain, NODES)
-    t, low = target.truth(x)
-    return Nodes(x, t, low, target.weights(t))
+    return grid_of(target, NODES, ends=False)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -58,7 +57,7 @@ def test_least_squares_are_scipys(text, name):
     rms, found = Fitter(nodes, 12, 8).refine(start, 200)
 
     def residuals(c):
-        return (evaluate(start.with_constants(c), nodes.x) - nodes.t) * nodes.w
+        return (evaluate(start.with_constants(c), nodes.x) - nodes.truth) * nodes.weights
 
     theirs = least_squares(residuals, start.constants, xtol=1e-15, ftol=1e-15, gtol=1e-15)
     assert rms <= math.sqrt(2 * theirs.cost / NODES) * (1 + 1e-9)
@@ -96,8 +95,8 @@ def test_a_program_without_a_value_is_no_fit():
     ("name", "digits"), [("f2", 1.525), ("f3", 3.061), ("f5", 5.362), ("f10", 14.659)]
 )
 def test_polished_programs(name, digits):
-    found = polished(published(name), Grid(EXP2))
-    assert -math.log10(Grid(EXP2, 1001).error(found)) == pytest.approx(digits, abs=0.002)
+    found = polished(published(name), grid_of(EXP2))
+    assert -math.log10(grid_of(EXP2, 1001).error(found)) == pytest.approx(digits, abs=0.002)
 
 
 @pytest.mark.parametrize("name", ["exp2", "log2", "cos"])
@@ -106,12 +105,12 @@ def test_polish_is_minimax(name):
     _, start = Fitter(nodes_of(target), 12, 8).refine(parse(CUBIC, [0.1, 0.1, 0.5, 1.0]), 100)
     error, p, q = best_rational(target.function, target.domain, 3, 0, target.error == "relative")
     assert (len(p), len(q)) == (4, 1)
-    grid = Grid(target)
+    grid = grid_of(target)
     assert grid.error(polished(start, grid)) == pytest.approx(float(error), rel=5e-4)
 
 
 def test_polish_goes_on_from_nothing_useful():
-    grid = Grid(EXP2)
+    grid = grid_of(EXP2)
     for text in ("div c1 x", "mul x x", "sub x c1; sqrt t1"):
         given = parse(text, [2.0])
         assert grid.error(polished(given, grid)) <= grid.error(given)
@@ -147,3 +146,16 @@ def test_baselines_of_an_absolute_error():
 def test_a_best_rational_function_that_is_none():
     with pytest.raises(ArithmeticError):
         best_rational(lambda x: 0 * x + 1, (0, 1), 1, 1, False)
+
+
+@pytest.mark.parametrize(("name", "loss"), [("f3", 1e-6), ("f5", 1e-6), ("f10", 0.05)])
+def test_rounding_does_little_harm(name, loss):
+    grid = grid_of(EXP2)
+    best_one = polished(published(name), grid)
+    found = rounded(best_one, grid)
+    assert not found.low.any()
+    naive = best_one.with_constants(best_one.constants)
+    assert grid.error(found) <= grid.error(naive)
+    assert grid.error(found) <= grid.error(best_one) * (1 + loss)
+    single = rounded(best_one, grid, np.float32)
+    np.testing.assert_array_equal(single.constants, single.constants.astype(np.float32))

@@ -105,6 +105,15 @@ METHODS: dict[str, MethodEntry] = {
         example="--data people.csv --schema people.json --epsilon 1 --out synthetic.csv",
         result=("epsilon", "delta", "rho", "rho_spent", "error", "rows", "out"),
     ),
+    "autonumerics": MethodEntry(
+        "AutoNumerics-Zero: programs of few operations that compute a function, from scratch",
+        "evolve.search.config:SearchConfig",
+        "evolve.search.method:Islands",
+        inputs={"Target": "evolve.autonumerics.config:TargetConfig"},
+        study="evolve.autonumerics.study",
+        example="--target exp2 --max-ops 7 --minutes 0.5",
+        result=("target", "front", "fits", "candidates"),
+    ),
 }
 
 

@@ -13,6 +13,7 @@ continuity, which is also what IEEE arithmetic makes of it.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,90 @@ def _arb() -> Iterator[Any]:
         yield flint
     finally:
         flint.ctx.prec, flint.ctx.cap = before
+
+
+def available() -> bool:
+    """Whether python-flint is installed."""
+    return importlib.util.find_spec("flint") is not None
+
+
+def _exp2(x: Any) -> Any:
+    import flint
+
+    return (x * flint.arb(2).log()).exp()
+
+
+def _log2(x: Any) -> Any:
+    import flint
+
+    return x.log() / flint.arb(2).log()
+
+
+def _tanh(x: Any) -> Any:
+    grown = (2 * x).exp()
+    return (grown - 1) / (grown + 1)
+
+
+def _j0(x: Any) -> Any:
+    """Taylor coefficients of Bessel's J_0 about the middle of x, from its differential equation.
+
+    With y = sum a_k z^k and x = m + z,  m (k+2) (k+1) a_{k+2} = -(k+1)^2 a_{k+1} - m a_k - a_{k-1};
+    where m may be 0, from |J_0^(k)| <= 1.
+    """
+    import flint
+
+    middle = x[0]
+    a = [middle.bessel_j(0), -middle.bessel_j(1)]
+    if middle.contains(0):
+        unit = flint.arb(0, 1)
+        a += [unit / math.factorial(k) for k in range(2, _ORDER + 1)]
+    else:
+        for k in range(_ORDER - 1):
+            before = a[k - 1] if k else flint.arb(0)
+            right = (k + 1) ** 2 * a[k + 1] + middle * a[k] + before
+            a.append(-right / (middle * ((k + 2) * (k + 1))))
+    return flint.arb_series(a, prec=_ORDER + 1)
+
+
+def _i_half(x: Any) -> Any:
+    """I_1/2(x) = sqrt(2/(pi x)) sinh x."""
+    import flint
+
+    grown = x.exp()
+    if x[0].contains(0):  # no series: sqrt(x) has none
+        wide = (2 / flint.arb.pi() * x[0]).nonnegative_part().sqrt() * _sinhc(x[0])
+        return flint.arb_series([wide, *[flint.arb("nan")] * _ORDER], prec=_ORDER + 1)
+    return (2 / (flint.arb.pi() * x)).sqrt() * (grown - 1 / grown) / 2
+
+
+def _sinhc(x: Any) -> Any:
+    """sinh(x)/x of a ball about 0: between 1 and cosh(x)."""
+    import flint
+
+    return flint.arb(1).union(x.cosh())
+
+
+#: Targets as functions of a power series.
+_SERIES: dict[str, Series] = {
+    "exp2": _exp2,
+    "exp": lambda x: x.exp(),
+    "log2": _log2,
+    "log": lambda x: x.log(),
+    "sin": lambda x: x.sin(),
+    "cos": lambda x: x.cos(),
+    "tanh": _tanh,
+    "erf": lambda x: x.erf(),
+    "gamma": lambda x: x.gamma(),
+    "airy": lambda x: (-7 * x).airy_ai(),
+    "bessel_j0": _j0,
+    "bessel_i_half": _i_half,
+    "sigmoid": lambda x: 1 / (1 + (-x).exp()),
+}
+
+
+def series_of(target: str) -> Series | None:
+    """A target of a power series; None if there is none."""
+    return _SERIES.get(target)
 
 
 def _quotient(program: Program, x: Any, constants: list[Any]) -> tuple[Any, Any]:

@@ -12,12 +12,12 @@ Most starts lead nowhere, so they are many and short, and only the best ones go 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from evolve.autonumerics.grid import Grid
 from evolve.autonumerics.interpreter import BLOCK, apply, dd_run, row_of
 from evolve.autonumerics.programs import ADD, DIV, FMA, MUL, SUB, Program
 from zoo.jit import inlined, kernel
@@ -30,22 +30,6 @@ NODES = 32
 
 #: A damping beyond this, relative to the squares of the columns, moves nothing.
 _STUCK = 1e16
-
-
-@dataclass(frozen=True, eq=False)
-class Nodes:
-    """What programs are fitted to.
-
-    Attributes
-    ----------
-    x, t, low, w : (NODES,) float64
-        Points, high and low parts of the target there, and weights of the errors.
-    """
-
-    x: Array
-    t: Array
-    low: Array
-    w: Array
 
 
 @kernel
@@ -358,9 +342,9 @@ def derivatives(program: Program, x: Array) -> Array:
 
 
 class Fitter:
-    """Memory for programs of up to so many operations and constants."""
+    """Fits programs of up to so many operations and constants to a target at ``NODES`` points."""
 
-    def __init__(self, nodes: Nodes, operations: int, constants: int) -> None:
+    def __init__(self, nodes: Grid, operations: int, constants: int) -> None:
         self.nodes = nodes
         rows = 2 + constants + operations
         wide = max(NODES, BLOCK)
@@ -382,7 +366,7 @@ class Fitter:
         """Root of the mean squared error, and constants (K,), from starts (S, K)."""
         n, best = self.nodes, np.empty(starts.shape[1])
         squares = fit_all(
-            program.codes, starts, n.x, n.t, n.low, n.w, stages, best,
+            program.codes, starts, n.x, n.truth, n.low, n.weights, stages, best,
             *self._memory(starts.shape[1]), np.zeros(len(starts)),
         )  # fmt: skip
         return math.sqrt(squares / NODES), best
@@ -392,6 +376,15 @@ class Fitter:
         n = self.nodes
         c, cl = program.constants.copy(), program.low.copy()
         squares = descend(
-            program.codes, c, cl, n.x, n.t, n.low, n.w, True, iterations, *self._memory(len(c))
+            program.codes,
+            c,
+            cl,
+            n.x,
+            n.truth,
+            n.low,
+            n.weights,
+            True,
+            iterations,
+            *self._memory(len(c)),
         )
         return math.sqrt(squares / NODES), program.with_constants(c, cl)

@@ -9,18 +9,16 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from evolve.autonumerics.fit import NODES, Fitter, Nodes
-from evolve.autonumerics.interpreter import BLOCK, evaluate_dd, run
+from evolve.autonumerics.fit import NODES, Fitter
+from evolve.autonumerics.grid import Grid, grid_of
+from evolve.autonumerics.interpreter import BLOCK, run
 from evolve.autonumerics.programs import Program
-from evolve.autonumerics.targets import Target, chebyshev
+from evolve.autonumerics.targets import Target
 from evolve.autonumerics.variation import SEED, fresh, vary
 from zoo.lanes import LANES
 from zoo.runtime.protocol import State
 
 Array = npt.NDArray[np.float64]
-
-#: Points at which the largest error is looked for.
-_GRID = 256
 
 #: Constants by which programs are told apart, and points.
 _PROBES = np.sqrt(np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53.0])) / 2.7
@@ -42,29 +40,24 @@ class Numerics:
 
     Parameters
     ----------
-    target : Target
+    nodes, grid : Grid
+        Points that programs are fitted to, and at which the largest error is looked for.
     operations : sequence of int
     most : int
         Operations of a program, at most.
     """
 
-    def __init__(self, target: Target, operations: Sequence[int], most: int) -> None:
-        self.target, self.operations, self.most = target, tuple(operations), most
-        nodes = chebyshev(target.domain, NODES)
-        t, low = target.truth(nodes)
-        self.nodes = Nodes(nodes, t, low, target.weights(t))
-        self.grid = chebyshev(target.domain, _GRID, ends=True)
-        self._truth = target.truth(self.grid)
-        self._weights = target.weights(self._truth[0])
-        self._fitter = Fitter(self.nodes, most, most + 1)
-        low_end, high_end = target.domain
-        self._points = low_end + (high_end - low_end) * (np.arange(LANES) + 0.37) / LANES
+    def __init__(self, nodes: Grid, grid: Grid, operations: Sequence[int], most: int) -> None:
+        self.nodes, self.grid = nodes, grid
+        self.operations, self.most = tuple(operations), most
+        self._fitter = Fitter(nodes, most, most + 1)
+        self._points = grid.x[0] + (grid.x[-1] - grid.x[0]) * (np.arange(LANES) + 0.37) / LANES
         self._rows = np.zeros((2 + 2 * most, BLOCK))
         self._out = np.zeros(LANES)
 
     def fresh(self) -> Numerics:
         """The same with memory of its own."""
-        return Numerics(self.target, self.operations, self.most)
+        return Numerics(self.nodes, self.grid, self.operations, self.most)
 
     def seeds(self) -> list[Program]:
         """The smallest program."""
@@ -84,15 +77,6 @@ class Numerics:
         run(genome.codes, constants, self._points, self._rows, self._out)
         seen = self._out[:4].astype(np.float32).tobytes()
         return int.from_bytes(blake2b(seen, digest_size=8).digest())
-
-    def error(self, genome: Program) -> float:
-        """Largest error on the grid, in exact arithmetic."""
-        high, low = evaluate_dd(genome, self.grid)
-        truth, rest = self._truth
-        with np.errstate(invalid="ignore", over="ignore"):
-            errors = np.abs(((high - truth) + (low - rest)) * self._weights)
-        worst = float(errors.max())
-        return worst if worst == worst else math.inf
 
     def assess(
         self, genome: Program, least: float, random: np.random.Generator
@@ -117,7 +101,7 @@ class Numerics:
         return self._digits(fitted), fitted
 
     def _digits(self, genome: Program) -> float:
-        error = self.error(genome)
+        error = self.grid.error(genome)
         return -math.log10(error) if error > 0.0 else 300.0
 
     def pack(self, genomes: Sequence[Program]) -> State:
@@ -139,6 +123,11 @@ class Numerics:
             found.append(Program(codes, state["constants"][held], state["low"][held]))
             at, begin = at + cost, begin + count
         return found
+
+
+def numerics(target: Target, operations: Sequence[int], most: int) -> Numerics:
+    """Domain of the programs for a target."""
+    return Numerics(grid_of(target, NODES, ends=False), grid_of(target), operations, most)
 
 
 def _starts(given: Array, count: int, random: np.random.Generator) -> Array:

@@ -11,18 +11,16 @@ combinations of the constants matter, the program is well scaled.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from evolve.autonumerics.fit import derivatives
-from evolve.autonumerics.interpreter import evaluate_dd
+from evolve.autonumerics.grid import Grid
 from evolve.autonumerics.programs import Program
-from evolve.autonumerics.targets import Target, chebyshev
 
 Array = npt.NDArray[np.float64]
-
-#: Points at which the error is to be small: enough for the extrema of 20 constants.
-_POINTS = 256
 
 #: Steps, at most, and the relative gain below which they end.
 _STEPS, _GAIN = 60, 1e-5
@@ -34,40 +32,20 @@ _BESIDE = 1e-6
 _REGION = 2.0
 
 
-class Grid:
-    """Points of a target's domain with the truth, where errors of programs are measured."""
-
-    def __init__(self, target: Target, count: int = _POINTS) -> None:
-        self.target = target
-        self.x = chebyshev(target.domain, count, ends=True)
-        self.truth, self.low = target.truth(self.x)
-        self.weights = target.weights(self.truth)
-
-    def errors(self, program: Program) -> Array:
-        """Errors (N,) with their signs, in exact arithmetic but for 1e-30 or so."""
-        high, low = evaluate_dd(program, self.x)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return ((high - self.truth) + (low - self.low)) * self.weights
-
-    def error(self, program: Program) -> float:
-        """Largest error; infinite where the program has no value."""
-        worst = float(np.abs(self.errors(program)).max())
-        return worst if worst == worst else np.inf
-
-
-def polished(program: Program, grid: Grid) -> Program:
+def polished(program: Program, grid: Grid, free: Any = None) -> Program:
     """The program with constants of nearly minimax error on the grid, in double-double precision.
 
-    It is as it was where no better ones are found.
+    It is as it was where no better ones are found. ``free`` (K,) says which ones may move.
     """
-    if not len(program.constants):
+    free = np.ones(len(program.constants), bool) if free is None else np.asarray(free)
+    if not free.any():
         return program
     errors = grid.errors(program)
     worst, region = float(np.abs(errors).max()), _REGION
     for _ in range(_STEPS):
         if not 0.0 < worst < np.inf:
             break
-        slopes = _slopes(program, grid)
+        slopes = np.where(free[:, None], _slopes(program, grid), 0.0)
         found = _step(errors / worst, slopes.T / worst, region)
         if found is None:
             break
@@ -131,3 +109,41 @@ def _moved(program: Program, p: Array) -> Program:
     back = high - program.constants
     low = program.low + ((program.constants - (high - back)) + (p - back))
     return program.with_constants(high, low)
+
+
+def rounded(program: Program, grid: Grid, dtype: Any = np.float64) -> Program:
+    """The program with constants of a type, none with a low part.
+
+    One after the other is rounded, those first whose rounding does most harm, and the others make
+    up for it.
+    """
+    free = np.ones(len(program.constants), bool)
+    while free.any():
+        nearest = program.constants.astype(dtype).astype(np.float64)
+        harm = np.abs(_slopes(program, grid)).max(axis=1) * np.spacing(nearest.astype(dtype))
+        k = int(np.argmax(np.where(free, harm, -1.0)))
+        free[k] = False
+        program = min(
+            (
+                polished(_with(program, k, value), grid, free)
+                for value in _neighbours(program.constants[k] + program.low[k], dtype)
+            ),
+            key=grid.error,
+        )
+    return program
+
+
+def _neighbours(value: float, dtype: Any) -> list[float]:
+    """Numbers of a type nearest to one, below and above."""
+    nearest = dtype(value)
+    return [
+        float(nearest),
+        *(float(np.nextafter(nearest, dtype(end))) for end in (-np.inf, np.inf)),
+    ]
+
+
+def _with(program: Program, k: int, value: float) -> Program:
+    """The program with one other constant."""
+    constants, low = program.constants.copy(), program.low.copy()
+    constants[k], low[k] = value, 0.0
+    return program.with_constants(constants, low)

@@ -114,9 +114,8 @@ class Island(Generic[G]):
         key = np.array([self.seed, self.index], np.uint64)
         counter = np.array([0, 0, message.step, _EVOLUTION], np.uint64)
         random = np.random.Generator(np.random.Philox(key=key, counter=counter))
-        self._welcome(message, random)
+        better = self._welcome(message, random)
         assessed = duplicates = 0
-        better: set[int] = set()
         while assessed < message.candidates:
             if self.cancelled():
                 raise Interrupted
@@ -137,18 +136,23 @@ class Island(Generic[G]):
         leaving += [others[i] for i in chosen]
         return Report(packed(self.domain, leaving), assessed, duplicates)
 
-    def _welcome(self, message: Message, random: np.random.Generator) -> None:
+    def _welcome(self, message: Message, random: np.random.Generator) -> set[int]:
+        """Take in the seeds, or migrants; returns the costs of which the best was found here."""
+        found: set[int] = set()
         if not self.archive.bins:
             for genome in self.domain.seeds():
                 score, trained = self.domain.assess(genome, -np.inf, random)
-                self.archive.add(Entry(self.domain.cost(trained), score, trained))
+                cost = self.domain.cost(trained)
+                if self.archive.add(Entry(cost, score, trained)):
+                    found.add(cost)
         count = len(message.migrants)
         if count < 2:
-            return
+            return found
         origin = (self.index + 1 + message.step % (count - 1)) % count
         for entry in unpacked(self.domain, message.migrants[origin]):
             self._remember(self.domain.key(entry.genome))
             self.archive.add(entry)
+        return found
 
     def _remember(self, key: int) -> None:
         if len(self._seen) >= _KEYS:

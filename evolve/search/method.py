@@ -51,7 +51,7 @@ class Islands(Generic[G]):
         self._step = self._assessed = self._duplicates = 0
         self._reason, self._ended = "", ""
         self._rows: list[dict[str, Any]] = []
-        self._shown: list[tuple[int, float]] = []
+        self._shown = ""
 
     def shard(
         self, index: int, threads: int = 1, cancelled: Callable[[], bool] = never
@@ -82,21 +82,23 @@ class Islands(Generic[G]):
         if limit is not None and self._assessed >= limit:
             self._ended = "candidates"
         self._ended = self._reason or self._ended
-        shown = [(entry.cost, entry.score) for entry in self.front()]
-        if shown != self._shown or self._ended:
-            self._shown = shown
+        if self._told() != self._shown or self._ended:
+            self._shown = self._told()
             self._rows.append(
                 {
                     "step": self._step,
-                    "candidates": self._assessed,
+                    "fits": self._assessed,
                     "best": self._best(),
-                    "front": {str(cost): score for cost, score in shown},
+                    "front": self._shown,
                 }
             )
 
     def front(self) -> list[Entry[G]]:
         """Those that no cheaper one is as good as, by cost."""
         return self.archive.front()
+
+    def _told(self) -> str:
+        return "  ".join(f"{entry.cost}: {entry.score:.3f}" for entry in self.front())
 
     def _best(self) -> float:
         front = self.front()
@@ -115,9 +117,8 @@ class Islands(Generic[G]):
         """Where the run stands."""
         limit = self.config.candidates
         done, of = (self._assessed, limit) if limit is not None else (0, 0)
-        told = "  ".join(f"{entry.cost}: {entry.score:.2f}" for entry in self.front())
         return Progress(
-            self._step, self._assessed, self._best(), math.nan, done, of, "candidates", told=told
+            self._step, self._assessed, self._best(), math.nan, done, of, "fits", told=self._told()
         )
 
     def history(self) -> list[dict[str, Any]]:
@@ -145,7 +146,7 @@ class Islands(Generic[G]):
         book = json.loads(state["book"].item())
         self._step, self._assessed = book["step"], book["assessed"]
         self._duplicates, self._ended = book["duplicates"], book["ended"]
-        self._shown = [(cost, score) for cost, score in book["shown"]]
+        self._shown = book["shown"]
         self._rows = []
 
         def part(name: str) -> State:

@@ -1,0 +1,37 @@
+"""What programs are to compute, and of what they may be made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zoo.config import option
+
+#: Operations by the names of an option; see :mod:`evolve.autonumerics.programs`.
+OPERATIONS = ("add", "sub", "mul", "div", "fma", "sqrt")
+
+#: Operations of a program, at most.
+_MOST = 24
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """A target, and the programs for it."""
+
+    target: str = option(
+        "exp2",
+        "Function to compute: a name (zoo list targets), or FILE.py:NAME, a function of a number "
+        "of mpmath, with a domain.",
+    )
+    domain: str | None = option(
+        None, "Closed interval A,B of x; by default that of the target: [0, 1] of exp2."
+    )
+    error: str | None = option(
+        None,
+        "What is to be small: relative or absolute errors; by default as usual for the target.",
+        choices=("relative", "absolute"),
+    )
+    max_ops: int = option(10, "Operations of a program, at most.", least=1, most=_MOST)
+    operations: str = option(
+        "add,sub,mul,div", "Operations to use, of add, sub, mul, div, fma and sqrt."
+    )
+    minutes: float = option(5.0, "Time for the search.", above=0.0)

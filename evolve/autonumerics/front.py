@@ -1,0 +1,86 @@
+"""The front of a search as it is published: polished, rounded, proven."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evolve.autonumerics.certificate import available, certified, series_of
+from evolve.autonumerics.emit import Listing, emitted
+from evolve.autonumerics.grid import Grid, grid_of
+from evolve.autonumerics.interpreter import evaluate
+from evolve.autonumerics.polish import polished, rounded
+from evolve.autonumerics.programs import Program, expression, parse
+from evolve.autonumerics.targets import Target
+
+#: A program that costs more is published if its error is at most this share of the last one's.
+_BETTER = 0.98
+
+#: Points of the grid on which the error of what is published is measured.
+_FINE = 2001
+
+
+def published(programs: Sequence[Program], target: Target) -> list[dict[str, Any]]:
+    """Rows of the front, by operations: programs that are better than all that cost less.
+
+    Each row has ``ops``, ``digits`` and ``error`` of the program in exact arithmetic, with its
+    constants as they are printed; ``certified_error``, a proven bound of it, or None;
+    ``float64_error``, the largest error found when it is run in double precision; ``expression``,
+    ``constants`` and ``program``, its text.
+    """
+    grid, fine = grid_of(target), grid_of(target, _FINE)
+    best: dict[int, tuple[float, Program]] = {}
+    for program in programs:
+        made = rounded(polished(program, grid), grid)
+        error = fine.error(made)
+        if error < best.get(made.cost, (math.inf, made))[0]:
+            best[made.cost] = error, made
+    rows: list[dict[str, Any]] = []
+    for ops in sorted(best):
+        error, program = best[ops]
+        if rows and not error < _BETTER * rows[-1]["error"]:
+            continue
+        rows.append(_row(program, error, fine, target))
+    return rows
+
+
+def _row(program: Program, error: float, fine: Grid, target: Target) -> dict[str, Any]:
+    series = series_of(target.name)
+    bound = None
+    if series is not None and error > 0.0 and available():
+        bound = certified(program, series, target.domain, target.error == "relative", error)
+    with np.errstate(all="ignore"):
+        values = evaluate(program, fine.x)
+        found = float(np.abs(((values - fine.truth) - fine.low) * fine.weights).max())
+    return {
+        "ops": program.cost,
+        "digits": -math.log10(error) if error > 0.0 else math.inf,
+        "error": error,
+        "certified_error": bound,
+        "float64_error": found if found == found else math.inf,
+        "expression": expression(program),
+        "constants": program.constants.tolist(),
+        "program": program.text(),
+    }
+
+
+def listed(row: Mapping[str, Any], target: str, relative: bool, language: str) -> str:
+    """Code of a row of the front."""
+    kind = "relative" if relative else "absolute"
+    error = f"largest {kind} error {row['error']:.4g}"
+    if row["certified_error"] is not None:
+        error = f"{kind} error at most {row['certified_error']:.3e}, proven"
+    ops = f"{row['ops']} operation{'s' if row['ops'] > 1 else ''}"
+    about = [
+        f"{target}: {ops}.",
+        f"In exact arithmetic: {error}.",
+        f"In double precision: {row['float64_error']:.4g}, the largest found.",
+        "x is a float64 of NumPy, or an array: 1/0 is to be infinite.",
+    ]
+    name = "".join(c if c.isalnum() else "_" for c in target.rpartition(":")[2].split(" ")[0])
+    program = parse(row["program"], row["constants"])
+    lines = about if language in ("python", "numba") else about[:-1]
+    return emitted(Listing(program, f"{name}_{row['ops']}", tuple(lines)), language)
