@@ -345,7 +345,7 @@ class Fitter:
     """Fits programs of up to so many operations and constants to a target at ``NODES`` points."""
 
     def __init__(self, nodes: Grid, operations: int, constants: int) -> None:
-        self.nodes = nodes
+        self.nodes, self._most = nodes, (operations, constants)
         rows = 2 + constants + operations
         wide = max(NODES, BLOCK)
         self._v, self._r = np.zeros((rows, NODES)), np.zeros((1, NODES))
@@ -354,7 +354,10 @@ class Fitter:
         self._q = np.zeros((constants + 1, NODES))
         self._masks = np.zeros(rows, np.int64)
 
-    def _memory(self, count: int) -> tuple[Any, ...]:
+    def _memory(self, program: Program) -> tuple[Any, ...]:
+        count = len(program.constants)
+        if program.cost > self._most[0] or count > self._most[1]:
+            raise ValueError(f"the program is larger than {self._most}")
         small, work = np.zeros((6, count)), np.zeros((2 * count + 1, count))
         return (
             self._v, self._h, self._e, self._d, self._q, self._r, self._masks, small, work
@@ -367,7 +370,7 @@ class Fitter:
         n, best = self.nodes, np.empty(starts.shape[1])
         squares = fit_all(
             program.codes, starts, n.x, n.truth, n.low, n.weights, stages, best,
-            *self._memory(starts.shape[1]), np.zeros(len(starts)),
+            *self._memory(program), np.zeros(len(starts)),
         )  # fmt: skip
         return math.sqrt(squares / NODES), best
 
@@ -385,6 +388,6 @@ class Fitter:
             n.weights,
             True,
             iterations,
-            *self._memory(len(c)),
+            *self._memory(program),
         )
         return math.sqrt(squares / NODES), program.with_constants(c, cl)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from evolve.autonumerics.fit import NODES, Fitter
 from evolve.autonumerics.grid import Grid, grid_of
 from evolve.autonumerics.interpreter import BLOCK, run
-from evolve.autonumerics.programs import Program
+from evolve.autonumerics.programs import ARITY, Program
 from evolve.autonumerics.targets import Target
 from evolve.autonumerics.variation import SEED, fresh, vary
 from zoo.lanes import LANES
@@ -21,7 +21,7 @@ from zoo.runtime.protocol import State
 Array = npt.NDArray[np.float64]
 
 #: Constants by which programs are told apart, and points.
-_PROBES = np.sqrt(np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53.0])) / 2.7
+_PROBES = 0.3 + np.modf(np.sqrt(5.0) * np.arange(1, 65))[0] * 2.0
 
 #: A fit that is this near to what is wanted, in digits, is worth more starts.
 _NEAR = 1.5
@@ -50,9 +50,10 @@ class Numerics:
     def __init__(self, nodes: Grid, grid: Grid, operations: Sequence[int], most: int) -> None:
         self.nodes, self.grid = nodes, grid
         self.operations, self.most = tuple(operations), most
-        self._fitter = Fitter(nodes, most, most + 1)
+        constants = 1 + most * max(ARITY[op] - 1 for op in self.operations)
+        self._fitter = Fitter(nodes, most, max(constants, 2))
         self._points = grid.x[0] + (grid.x[-1] - grid.x[0]) * (np.arange(LANES) + 0.37) / LANES
-        self._rows = np.zeros((2 + 2 * most, BLOCK))
+        self._rows = np.zeros((2 + 3 * most, BLOCK))
         self._out = np.zeros(LANES)
 
     def fresh(self) -> Numerics:
@@ -75,7 +76,8 @@ class Numerics:
         """Hash of the values with fixed constants, to seven digits."""
         constants = _PROBES[: len(genome.constants)]
         run(genome.codes, constants, self._points, self._rows, self._out)
-        seen = self._out[:4].astype(np.float32).tobytes()
+        with np.errstate(over="ignore"):
+            seen = self._out[:4].astype(np.float32).tobytes()
         return int.from_bytes(blake2b(seen, digest_size=8).digest())
 
     def assess(

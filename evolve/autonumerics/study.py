@@ -24,7 +24,7 @@ from evolve.search.config import SearchConfig
 from evolve.search.method import Islands
 from zoo.config import build, taken
 from zoo.errors import InputError, RunError
-from zoo.objectives.load import named, parse_bounds
+from zoo.objectives.load import named
 from zoo.optimize import as_seed, numbers, words
 from zoo.runtime.folder import CONFIG, RunFolder
 from zoo.runtime.launch import Prepared
@@ -132,12 +132,12 @@ def interval(text: str) -> tuple[float, float]:
         If it is none.
     """
     try:
-        low, high = parse_bounds(text, 1)[0]
-    except (InputError, ValueError, IndexError):
+        low, high = (float(word) for word in text.split(","))
+    except ValueError:
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"domain must be two finite numbers A,B with A < B, got {text!r}")
-    return float(low), float(high)
+    return low, high
 
 
 def domain_of(target: Target, given: TargetConfig) -> Numerics:

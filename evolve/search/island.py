@@ -19,6 +19,12 @@ G = TypeVar("G")
 #: Purpose of the random numbers; see :mod:`zoo.streams`.
 _EVOLUTION = 40
 
+#: Changes of one elite, one upon the other, while they come to what has been assessed already.
+_WALK = 4
+
+#: So many in a row, and the island has nothing left to try.
+_PATIENCE = 2000
+
 #: Keys that are remembered; after so many, all are forgotten.
 _KEYS = 1 << 21
 
@@ -116,14 +122,18 @@ class Island(Generic[G]):
         random = np.random.Generator(np.random.Philox(key=key, counter=counter))
         better = self._welcome(message, random)
         assessed = duplicates = 0
-        while assessed < message.candidates:
+        in_vain = 0
+        while assessed < message.candidates and in_vain < _PATIENCE:
             if self.cancelled():
                 raise Interrupted
-            genome = self.domain.vary(self.archive.choose(random).genome, random)
+            if in_vain % _WALK == 0:
+                genome = self.archive.choose(random).genome
+            genome = self.domain.vary(genome, random)
             key_of = self.domain.key(genome)
-            if key_of in self._seen:
-                duplicates += 1
+            if key_of in self._seen:  # it is varied again, and some more times
+                duplicates, in_vain = duplicates + 1, in_vain + 1
                 continue
+            in_vain = 0
             self._remember(key_of)
             cost = self.domain.cost(genome)
             score, trained = self.domain.assess(genome, self.archive.least(cost), random)
@@ -141,6 +151,7 @@ class Island(Generic[G]):
         found: set[int] = set()
         if not self.archive.bins:
             for genome in self.domain.seeds():
+                self._remember(self.domain.key(genome))
                 score, trained = self.domain.assess(genome, -np.inf, random)
                 cost = self.domain.cost(trained)
                 if self.archive.add(Entry(cost, score, trained)):

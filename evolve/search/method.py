@@ -21,6 +21,7 @@ G = TypeVar("G")
 _STATUS = {
     "": ("running", "the run goes on"),
     "candidates": ("candidates", "all candidates were tried"),
+    "exhausted": ("exhausted", "there is nothing left to try"),
     "seconds": ("seconds", "the time is over"),
     "stopped": ("stopped", "the run was told to stop"),
 }
@@ -79,7 +80,9 @@ class Islands(Generic[G]):
             for entry in unpacked(self.domain, migrants):
                 self.archive.add(entry)
         limit = self.config.candidates
-        if limit is not None and self._assessed >= limit:
+        if not any(report.assessed for report in reports):
+            self._ended = "exhausted"
+        elif limit is not None and self._assessed >= limit:
             self._ended = "candidates"
         self._ended = self._reason or self._ended
         if self._told() != self._shown or self._ended:

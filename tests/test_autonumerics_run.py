@@ -1,0 +1,284 @@
+"""Searches for programs, as users meet them: bits, the command, code that runs, bad input."""
+
+import ctypes
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from commands import called, ran, refused, start, until
+
+from evolve.autonumerics import study
+from evolve.autonumerics.emit import LANGUAGES
+from evolve.autonumerics.interpreter import evaluate
+from evolve.autonumerics.programs import parse
+from zoo.config import options_of
+from zoo.runtime.folder import RunFolder
+from zoo.runtime.launch import launch, taken_up
+
+#: Two supersteps of three islands.
+FEW = ["--max-ops", "6", "--islands", "3", "--batch", "60", "--candidates", "360", "--seed", "4"]
+
+USERS = """
+import mpmath
+
+def cube(x):
+    return x**3 + 1
+
+def hole(x):
+    return 1/x
+
+def infinite(x):
+    return mpmath.inf
+
+def word(x):
+    return "low"
+
+def raises(x):
+    raise KeyError("no more")
+
+number = 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "mine.py").write_text(USERS)
+    return tmp_path
+
+
+def search(capsys, *arguments):
+    return ran(capsys, "run", "autonumerics", *arguments)
+
+
+def told(result):
+    """A result without what may differ."""
+    return {k: v for k, v in result.items() if k not in ("seconds", "workers")}
+
+
+def outcome(folder):
+    return told(RunFolder(folder).result()), RunFolder(folder).history()
+
+
+def again(folder, to):
+    """Folder of the same run, of which nothing has been done yet."""
+    to.mkdir()
+    shutil.copy(folder / "config.json", to)
+    (to / "history.jsonl").write_text("")
+    return to
+
+
+def on(folder, **options):
+    """Result of going on with a run."""
+    kept = RunFolder(folder)
+    snapshot = taken_up(kept)
+    prepared = study.reopen(kept.config(), kept, None)
+    return launch(prepared, folder=kept, snapshot=snapshot, **options)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("found") / "run"
+    arguments = ["--target", "exp2", *FEW, "--out", str(folder), "--json", "--quiet"]
+    command = [sys.executable, "-m", "cli.main", "run", "autonumerics", *arguments]
+    subprocess.run(command, check=True, capture_output=True, timeout=250)
+    return folder
+
+
+def test_the_same_bits_on_threads(found, here):
+    for threads in (1, 2, 3):
+        on(again(found, here / str(threads)), threads=threads)
+        assert outcome(here / str(threads)) == outcome(found)
+
+
+def test_the_same_bits_on_workers(found, here, crews):
+    for count, crew in crews.items():
+        on(again(found, here / str(count)), crew=crew, placement=crew.placement)
+        assert outcome(here / str(count)) == outcome(found)
+
+
+def test_killed_and_resumed(found, here, capsys):
+    arguments = ["--target", "exp2", *FEW, "--snapshot-every", "1e-6"]
+    for end, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        process = start("run", "autonumerics", *arguments, "--out", "cut")
+        until(lambda: (here / "cut" / "snapshot.npz").exists())
+        process.send_signal(end)
+        process.communicate(timeout=60)
+        if RunFolder("cut").result() is None:
+            assert process.returncode == code
+            assert ran(capsys, "resume", "cut", "--threads", "2")["status"] == "candidates"
+        assert outcome("cut") == outcome(found)
+        shutil.rmtree("cut")
+
+
+def test_a_front(found, capsys):
+    result = RunFolder(found).result()
+    front = result["front"]
+    ops = [row["ops"] for row in front]
+    assert ops == sorted(set(ops))
+    assert set(ops) >= {1, 2, 3}
+    errors = [row["error"] for row in front]
+    assert errors == sorted(errors, reverse=True)
+    by_ops = {row["ops"]: row for row in front}
+    assert by_ops[2]["digits"] == pytest.approx(1.525, abs=0.002)
+    assert by_ops[3]["digits"] == pytest.approx(3.062, abs=0.002)
+    x = np.linspace(0, 1, 4001)
+    for row in front:
+        program = parse(row["program"], row["constants"])
+        assert program.cost == row["ops"]
+        worst = np.abs(evaluate(program, x) / np.exp2(x) - 1).max()
+        assert worst == pytest.approx(row["error"], rel=1e-3)
+        assert row["error"] <= row["certified_error"] <= row["error"] * 1.02
+        assert row["float64_error"] == pytest.approx(row["error"], rel=1e-6)
+    assert result["target"] == "exp2"
+    assert result["fits"] == 900
+    assert result["candidates"] > 900
+
+
+def test_for_people(found, capsys):
+    code, out, err = called(capsys, "show", str(found))
+    assert (code, err) == (0, "")
+    assert "exp2 on [0, 1], relative error: autonumerics, seed 4" in out
+    assert re.search(r"\n  3 operations +3\.06 digits, proven 8\.682e-04: c1 / \(x \+ c2\)", out)
+    told = json.loads(called(capsys, "show", str(found), "--json")[1])
+    assert told["result"]["front"][0]["ops"] == 1
+
+
+def test_python_code_runs(found, capsys):
+    front = RunFolder(found).result()["front"]
+    x = np.linspace(0, 1, 101)
+    for row in front:
+        expected = evaluate(parse(row["program"], row["constants"]), x)
+        for language in ("python", "numba"):
+            arguments = ["show", str(found), "--emit", language, "--ops", str(row["ops"])]
+            code, out, err = called(capsys, *arguments)
+            assert (code, err) == (0, "")
+            names = {}
+            exec(compile(out, language, "exec"), names)
+            function = names[f"exp2_{row['ops']}"]
+            assert function.__doc__.startswith(f"exp2 on [0, 1]: {row['ops']} operation")
+            assert f"{row['certified_error']:.3e}, proven" in function.__doc__
+            np.testing.assert_array_equal(function(x), expected)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_c_code_runs(found, here, capsys):
+    row = RunFolder(found).result()["front"][-1]
+    _, out, _ = called(capsys, "show", str(found), "--emit", "c")
+    (here / "code.c").write_text(out)
+    command = ["cc", "-std=c99", "-Wall", "-Werror", "-O2", "-ffp-contract=off"]
+    subprocess.run([*command, "-shared", "-fPIC", "-o", "code.so", "code.c"], check=True)
+    function = ctypes.CDLL("./code.so")[f"exp2_{row['ops']}"]
+    function.restype, function.argtypes = ctypes.c_double, [ctypes.c_double]
+    x = np.linspace(0, 1, 101)
+    expected = evaluate(parse(row["program"], row["constants"]), x)
+    np.testing.assert_array_equal([function(point) for point in x], expected)
+
+
+def test_latex(found, capsys):
+    row = RunFolder(found).result()["front"][2]
+    _, out, _ = called(capsys, "show", str(found), "--emit", "latex", "--ops", str(row["ops"]))
+    assert "\\frac{" in out
+    for constant in row["constants"]:
+        assert str(abs(constant)) in out
+    assert out.count("{") == out.count("}")
+
+
+def test_targets_of_ones_own(here, capsys):
+    few = ["--islands", "1", "--batch", "50", "--candidates", "100", "--max-ops", "4"]
+    result = search(capsys, "--target", "mine.py:cube", "--domain", "0,2", *few, "--out", "run")
+    assert result["target"] == "mine.py:cube"
+    assert result["domain"] == [0.0, 2.0]
+    assert all(row["certified_error"] is None for row in result["front"])
+    code, out, err = called(capsys, "run", "autonumerics", "--target", "mine.py:cube", *few,
+                            "--domain", "0,2")  # fmt: skip
+    assert code == 0
+    assert "mine.py:cube is known by values alone: no certificates" in err
+    assert "not proven" in out
+    assert "def cube_" in called(capsys, "show", "run", "--emit", "python")[1]
+    (here / "mine.py").write_text(USERS.replace("+ 1", "+ 2"))
+    (here / "run" / "result.json").unlink()
+    process = start("resume", "run")  # which imports the file anew
+    assert "is not the function that" in process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+
+
+def test_other_targets(here, capsys):
+    few = ["--islands", "1", "--batch", "50", "--candidates", "100", "--max-ops", "3"]
+    for given in (
+        "--target log2",
+        "--target log2 --error relative --domain 1.5,2",
+        "--target bessel_i_half --operations add,sub,mul,div,sqrt",
+        "--target erf --operations fma,div",
+    ):
+        result = search(capsys, *given.split(), *few)
+        assert result["front"][-1]["digits"] > 0.5
+        for row in result["front"]:
+            assert row["certified_error"] is not None or "sqrt" in row["expression"]
+
+
+def test_time_is_kept(here, capsys):
+    result = search(capsys, "--minutes", "0.01", "--batch", "20")
+    assert result["status"] == "seconds"
+    assert result["seconds"] < 30
+
+
+def test_every_option_is_in_the_help(capsys):
+    code, out, _ = called(capsys, "run", "autonumerics", "--help")
+    assert code == 0
+    for name in options_of(study.TargetConfig) | options_of(study.SearchConfig):
+        assert f"--{name.replace('_', '-')}" in out
+
+
+BAD = [
+    ("--target exp3", "unknown target 'exp3': known are exp2, "),
+    ("--target none.py:f --domain 0,1", "none.py"),
+    ("--target mine.py:none --domain 0,1", "has no function 'none'"),
+    ("--target mine.py:cube", "mine.py:cube needs a domain: --domain A,B"),
+    ("--target mine.py:number --domain 0,1", "is not a function of a number"),
+    ("--target mine.py:hole --domain 0,1", "has no value in its domain: ZeroDivisionError"),
+    ("--target mine.py:infinite --domain 0,1", "is not finite in all of its domain"),
+    ("--target mine.py:word --domain 0,1", "has no value in its domain"),
+    ("--target mine.py:raises --domain 0,1", "KeyError: 'no more'"),
+    ("--target log2 --domain=-1,1", "domain"),
+    ("--domain 1,0", "domain must be two finite numbers A,B with A < B, got '1,0'"),
+    ("--domain 1", "domain must be two finite numbers"),
+    ("--domain 0,inf", "domain must be two finite numbers"),
+    ("--domain a,b", "domain must be two finite numbers"),
+    ("--error ulps", "error"),
+    ("--max-ops 0", "max_ops must be >= 1 and <= 24, got 0"),
+    ("--max-ops 25", "max_ops must be >= 1 and <= 24, got 25"),
+    ("--operations add,pow", "operations must be some of add, sub, mul, div, fma, sqrt"),
+    ("--operations add,add", "operations must be some of"),
+    ("--minutes 0", "minutes must be > 0"),
+    ("--islands 0", "islands must be >= 1"),
+    ("--batch x", "--batch"),
+    ("--max-op 3", "did you mean"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), BAD, ids=[given for given, _ in BAD])
+def test_bad_input(given, words, here, capsys):
+    assert words in refused(capsys, "run", "autonumerics", *given.split(), "--out", "made")
+    assert not (here / "made").exists()
+
+
+def test_bad_questions(found, here, capsys):
+    for given, words in (
+        ("--emit java", "--emit must be c | python | numba | latex, got 'java'"),
+        ("--emit c --ops 99", "no program of 99 operations is on the front; there are 1, 2"),
+        ("--ops 3", "--ops goes with --emit"),
+    ):
+        assert words in refused(capsys, "show", str(found), *given.split())
+    assert len(LANGUAGES) == 4
+    ran(capsys, "run", "cbo", "--objective", "sphere", "--steps", "2", "--out", "other")
+    assert "are for runs of autonumerics" in refused(capsys, "show", "other", "--emit", "c")
+    assert "evolves programs" in refused(capsys, "resume", str(again(found, here / "run")),
+                                         "--objective", "ackley")  # fmt: skip
