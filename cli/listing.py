@@ -1,4 +1,4 @@
-"""zoo list: the methods and the test functions."""
+"""zoo list: the methods, the test functions, and what programs may be found for."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cli.table import columns
 from zoo.methods import METHODS
 from zoo.objectives.registry import FUNCTIONS, TestFunction
 
-_WHAT = ("methods", "objectives")
+_WHAT = ("methods", "objectives", "targets")
 
 
-@click.command("list", short_help="List methods and test functions.")
+@click.command("list", short_help="List methods, test functions and targets.")
 @click.argument("what", type=click.Choice(_WHAT), required=False)
 @click.option("--json", is_flag=True, help="Print one JSON object.")
 def listing(what: str | None, json: bool) -> None:
-    """List the methods and the test functions that there are."""
+    """List the methods, the test functions and the targets that there are."""
     wanted = (what,) if what else _WHAT
     if json:
-        made = {"methods": methods, "objectives": objectives}
+        made = {"methods": methods, "objectives": objectives, "targets": targets}
         print(json_.dumps({name: made[name]() for name in wanted}))
         return
     printed = []
@@ -31,6 +31,11 @@ def listing(what: str | None, json: bool) -> None:
         )
     if "objectives" in wanted:
         printed.append("\n".join(_objective_lines()))
+    if "targets" in wanted:
+        rows = [
+            [t["name"], f"[{t['domain'][0]:g}, {t['domain'][1]:g}]", t["error"]] for t in targets()
+        ]
+        printed.append("\n".join(columns(rows, heads=["target", "domain", "error"])))
     print("\n\n".join(printed))
 
 
@@ -55,6 +60,16 @@ def objectives() -> list[dict[str, Any]]:
             "summary": f.summary,
         }
         for f in FUNCTIONS.values()
+    ]
+
+
+def targets() -> list[dict[str, Any]]:
+    """Functions that programs may be found for, where, and how errors count."""
+    from evolve.autonumerics.targets import TARGETS
+
+    return [
+        {"name": target.name, "domain": list(target.domain), "error": target.error}
+        for target in TARGETS.values()
     ]
 
 

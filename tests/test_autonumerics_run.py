@@ -21,7 +21,7 @@ from zoo.runtime.folder import RunFolder
 from zoo.runtime.launch import launch, taken_up
 
 #: Two supersteps of three islands.
-FEW = ["--max-ops", "6", "--islands", "3", "--batch", "60", "--candidates", "360", "--seed", "4"]
+FEW = ["--max-ops", "6", "--islands", "3", "--batch", "150", "--candidates", "900", "--seed", "4"]
 
 USERS = """
 import mpmath

@@ -189,7 +189,10 @@ def test_list(capsys):
     assert by_name["branin"]["bounds"] == [[-5.0, 10.0], [0.0, 15.0]]
     assert by_name["sphere"]["tags"] == ["separable", "unimodal"]
     assert main(["list", "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)) == ["methods", "objectives"]
+    everything = json.loads(capsys.readouterr().out)
+    assert list(everything) == ["methods", "objectives", "targets"]
+    exp2 = {"name": "exp2", "domain": [0.0, 1.0], "error": "relative"}
+    assert exp2 in everything["targets"]
 
 
 # Runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Mapping
@@ -105,6 +106,8 @@ def target_of(given: TargetConfig) -> Target:
     InputError
         If there is none of that name, or it has no finite values in the domain.
     """
+    if importlib.util.find_spec("mpmath") is None:
+        raise InputError("autonumerics needs mpmath: pip install 'zoo[autonumerics]'")
     if given.target in TARGETS:
         target = TARGETS[given.target]
     elif ":" in given.target:
@@ -156,8 +159,6 @@ def domain_of(target: Target, given: TargetConfig) -> Numerics:
         )
     try:
         domain = numerics(target, [NAMES.index(word) for word in chosen], given.max_ops)
-    except ImportError:
-        raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise InputError(f"{target.name} has no value in its domain: {what}") from error
