@@ -9,12 +9,45 @@ import numpy.typing as npt
 
 from evolve.autonumerics.interpreter import evaluate_dd
 from evolve.autonumerics.programs import Program
-from evolve.autonumerics.targets import Target, chebyshev
+from evolve.autonumerics.targets import Target
 
 Array = npt.NDArray[np.float64]
 
+#: Decimal digits in which truth is computed.
+_DIGITS = 50
+
 #: Points of a grid: enough for the extrema of 20 constants.
 POINTS = 256
+
+
+def truth_at(target: Target, x: Array) -> tuple[Array, Array]:
+    """High and low parts of a target's values at points (N,)."""
+    import mpmath
+
+    with mpmath.workdps(_DIGITS):
+        values = [target.function(mpmath.mpf(float(point))) for point in x]
+        high = [float(value) for value in values]
+        low = [float(value - top) for value, top in zip(values, high, strict=True)]
+    return np.array(high), np.array(low)
+
+
+def _weights(target: Target, truth: Array) -> Array:
+    """What makes differences errors: 0 at a zero of the function, if errors are relative."""
+    if target.error == "absolute":
+        return np.ones_like(truth)
+    with np.errstate(divide="ignore"):
+        return np.where(truth == 0.0, 0.0, 1.0 / np.abs(truth))
+
+
+def chebyshev(domain: tuple[float, float], count: int, ends: bool = False) -> Array:
+    """Chebyshev nodes of an interval, or, with its ends, where their polynomial is extremal."""
+    low, high = domain
+    k = np.arange(count)
+    angles = k * np.pi / (count - 1) if ends else (k + 0.5) * np.pi / count
+    points = 0.5 * (low + high) - 0.5 * (high - low) * np.cos(angles)
+    if ends:
+        points[0], points[-1] = low, high
+    return points
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,5 +80,5 @@ class Grid:
 def grid_of(target: Target, count: int = POINTS, ends: bool = True) -> Grid:
     """Grid of so many points, dense near the ends of the domain."""
     x = chebyshev(target.domain, count, ends)
-    truth, low = target.truth(x)
-    return Grid(x, truth, low, target.weights(truth))
+    truth, low = truth_at(target, x)
+    return Grid(x, truth, low, _weights(target, truth))

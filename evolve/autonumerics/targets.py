@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.float64]
-
-#: Decimal digits in which truth is computed.
-_DIGITS = 50
 
 
 @dataclass(frozen=True)
@@ -34,34 +27,6 @@ class Target:
     function: Callable[[Any], Any]
     domain: tuple[float, float]
     error: str = "relative"
-
-    def truth(self, x: Array) -> tuple[Array, Array]:
-        """High and low parts of the function's values at points (N,)."""
-        import mpmath
-
-        with mpmath.workdps(_DIGITS):
-            values = [self.function(mpmath.mpf(float(point))) for point in x]
-            high = [float(value) for value in values]
-            low = [float(value - top) for value, top in zip(values, high, strict=True)]
-        return np.array(high), np.array(low)
-
-    def weights(self, truth: Array) -> Array:
-        """What makes differences errors: 0 at a zero of the function, if errors are relative."""
-        if self.error == "absolute":
-            return np.ones_like(truth)
-        with np.errstate(divide="ignore"):
-            return np.where(truth == 0.0, 0.0, 1.0 / np.abs(truth))
-
-
-def chebyshev(domain: tuple[float, float], count: int, ends: bool = False) -> Array:
-    """Chebyshev nodes of an interval, or, with its ends, where their polynomial is extremal."""
-    low, high = domain
-    k = np.arange(count)
-    angles = k * np.pi / (count - 1) if ends else (k + 0.5) * np.pi / count
-    points = 0.5 * (low + high) - 0.5 * (high - low) * np.cos(angles)
-    if ends:
-        points[0], points[-1] = low, high
-    return points
 
 
 def _mp(name: str) -> Callable[[Any], Any]:
@@ -107,7 +72,7 @@ def _airy(x: Any) -> Any:
     return mpmath.airyai(-7 * x)
 
 
-_HALF_PI = float(np.pi / 2)
+_HALF_PI = math.pi / 2
 
 TARGETS = {
     target.name: target
