@@ -94,6 +94,8 @@ MINE = "--init start.npz --model mine.py"
 
 
 BAD = [
+    ("--sparsity 0.9999", "nothing is left of the weights: a smaller sparsity"),
+    ("--sparsity 0.9999 --pruning uniform", "nothing is left of the weights"),
     ("--sparsity 1", "sparsity must be >= 0 and < 1, got 1"),
     ("--sparsity 1.5", "sparsity must be >= 0 and < 1, got 1.5"),
     ("--sparsity nan", "sparsity must be a number"),
@@ -243,6 +245,40 @@ def test_a_loss_that_is_not_finite_any_more(given, here, capsys):
         assert "continues it" not in err  # it would come there again
         assert (here / rate / "config.json").exists()
         assert RunFolder(rate).result() is None
+
+
+def test_a_last_step_that_goes_too_far(here, capsys):
+    far = ["--lr", "1e38", "--warmup", "0", "--epochs", "1", "--batch", "65536", "--quiet"]
+    for given in ("--oracle rge --directions 1", "--oracle cge", "--oracle node"):
+        weights = ["--weights", "made.npz"]
+        code, out, err = called(capsys, "run", "deepzero", *far, *given.split(), *weights)
+        assert (code, out) == (1, "")
+        assert err.startswith("zoo: the loss is not finite any more at step 1 (lr 1e+38, ")
+        assert not (here / "made.npz").exists()
+
+
+def test_first_parameters_that_are_too_large(here, capsys):
+    deepzero(capsys, "--hidden", "3", "--epochs", "1", "--weights", "first.npz")
+    arrays = {k: a * 1e37 if a.dtype.kind == "f" else a for k, a in held("first.npz").items()}
+    np.savez("first.npz", **arrays)
+    for given in ("--oracle cge", "--oracle node", "--oracle rge"):
+        arguments = ["--hidden", "3", "--init", "first.npz", *given.split(), "--quiet"]
+        code, out, err = called(capsys, "run", "deepzero", *arguments)
+        assert (code, out) == (1, "")
+        words = "the loss is not finite at the first parameters, or near them (mu 0.005)"
+        assert err == f"zoo: {words}\n"
+
+
+def test_shares_of_a_file(here, capsys):
+    given = ["--sparsity", "0.9", "--pruning", "shares.json", "--epochs", "1"]
+    result = deepzero(capsys, *given, "--out", "whole")
+    assert result["sparsity"] == pytest.approx((0.6 * 2048 + 0.1 * 320) / 2368, abs=1e-3)
+    begun = str(again(here / "whole", here / "cut"))
+    (here / "shares.json").write_text(json.dumps({"dense1": 0.6, "dense2": 0.2}))
+    assert "the shares are not those that" in refused(capsys, "resume", begun)
+    (here / "shares.json").write_text(json.dumps({"dense1": 1, "dense2": 1}))
+    refusal = refused(capsys, "run", "deepzero", *given)
+    assert "nothing is left of the weights" in refusal
 
 
 def test_a_black_box_that_fails_later(here, capsys):

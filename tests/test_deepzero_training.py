@@ -14,6 +14,7 @@ from deepzero_runs import (
     X,
     Y,
     entered,
+    few,
     held,
     squares,
     stop_after,
@@ -268,6 +269,40 @@ def test_parameters_and_batches_are_the_functions_own(here):
     options = {"epochs": 2, "seed": 1}
     one, other = (train(loss, (X, Y), params=FIRST, **options) for loss in (squares, careless))
     assert told_of(one)[1] == told_of(other)[1]
+
+    def writes(params, batch):  # others would see it
+        batch[0][:] *= 0.9
+        return squares(params, batch)
+
+    with pytest.raises(InputError, match=r"the loss raised ValueError: .*read-only"):
+        train(writes, (X.copy(), Y), params=FIRST, **options)
+
+
+def test_files_are_wanted_no_longer_than_they_are_needed(here, monkeypatch):
+    options = {"epochs": 2, "hidden": 4, "batch": 300}
+    train("mlp", epochs=1, hidden=4, weights="first.npz")
+    whole = train("mlp", init="first.npz", **options)
+    with pytest.raises(KeyboardInterrupt):
+        train("mlp", init="first.npz", folder=here / "cut", callback=stop_after(3), **options)
+    again = train("mlp", init="first.npz", folder=here / "done", **options)
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    (here / "first.npz").unlink()
+    assert told_of(resume(here / "cut", "mlp"))[1] == told_of(whole)[1]
+    assert told_of(resume(here / "done", "mlp"))[1] == told_of(again)[1]
+
+
+def test_a_black_box_with_files(here):
+    few(here)
+
+    def loss(params, batch):
+        x, y = batch
+        return float(np.mean((x.reshape(len(x), -1) @ params - y) ** 2))
+
+    options = {"params": np.zeros(4), "epochs": 1, "data_folder": ".", "weights": "made.npz"}
+    result = train(loss, "few.npz", folder=here / "run", **options)
+    np.testing.assert_array_equal(held("made.npz")["params"], result.params)
+    assert resume(here / "run", loss, "few.npz", params=np.zeros(4)).steps == result.steps
 
 
 def square(params, batch):

@@ -1,12 +1,24 @@
 """Vectors in kernels, against NumPy."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from zoo.jit import kernel
-from zoo.lanes import LANES, fma, head, highest, load, spread, store, total, widen
+from zoo.lanes import (
+    LANES,
+    fma,
+    head,
+    highest,
+    load,
+    spread,
+    store,
+    total,
+    where_finite,
+    widen,
+)
 
 DTYPES = [np.float32, np.float64]
 
@@ -49,6 +61,26 @@ def test_operations(dtype):
         np.zeros_like(x),
     ]
     np.testing.assert_array_equal(out, expected)
+
+
+@kernel
+def _finite(x, out):
+    for b in range(0, len(x), LANES):
+        v = load(x, b)
+        store(out, (0, b), where_finite(v, v))
+        store(out, (1, b), where_finite(v, spread(x.dtype.type(3))))
+        store(out, (2, b), math.sqrt(v))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_not_finite(dtype):
+    x = np.resize(np.array([1.5, np.inf, -np.inf, np.nan, 0.0], dtype), 2 * LANES)
+    out = np.ones((3, 2 * LANES), dtype)
+    _finite(x, out)
+    np.testing.assert_array_equal(out[0], np.where(np.isfinite(x), x, dtype(0)))
+    np.testing.assert_array_equal(out[1], np.where(np.isfinite(x), dtype(3), dtype(0)))
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(out[2], np.sqrt(x))
 
 
 @kernel

@@ -180,7 +180,7 @@ def head(typingctx, values, count):
 
 @intrinsic
 def where_finite(typingctx, of, values):
-    """The values where ``of`` is finite, and zeros."""
+    """The values where ``of`` is finite, and zeros; for NaN, too."""
     if not isinstance(of, LanesType) or of != values:
         return None
 
@@ -226,7 +226,7 @@ def total(typingctx, values):
 
 @intrinsic
 def highest(typingctx, values):
-    """Largest of the lanes."""
+    """Largest of the lanes; one that is NaN may be overlooked."""
     if not isinstance(values, LanesType):
         return None
 

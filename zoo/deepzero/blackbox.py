@@ -42,7 +42,9 @@ class BlackBox:
         self._base: float | None = None
 
     def load(self, *batch: Any) -> None:
-        """Take up a batch."""
+        """Take up a batch; the function may not write into it, for others see it too."""
+        for array in batch:
+            array.setflags(write=False)
         self._batch = batch
 
     def base(self, theta: Array) -> float:

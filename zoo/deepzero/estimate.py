@@ -103,7 +103,8 @@ def estimated(job: Job) -> Estimate:
         each += _of_queries(job, engine)
     passes = 2 if job.config.oracle in ("rge", "es") or _scoring(job) else 1
     if scoring := _scoring(job):
-        once = scoring * _of_direction(job, engine, theta)
+        rows = min(job.config.grasp_samples * job.network.classes, job.data.count("train"))
+        once = scoring * _of_direction(job, engine, theta) * max(1.0, rows / engine.samples)
     memory = engine.plan.nbytes(passes)
     return Estimate(queries_of(job), steps, steps * each + once, memory)
 

@@ -92,10 +92,24 @@ class Job:
     @property
     def samples(self) -> int:
         """Most samples of a batch."""
-        scored = 0
-        if self.config.sparsity and self.network is not None:
-            scored = self.config.grasp_samples * self.network.classes
-        return max(min(self.config.batch, self.data.count("train")), scored)
+        most = self.config.batch
+        if self._by_scores and self.network is not None:
+            most = max(most, self.config.grasp_samples * self.network.classes)
+        return min(most, int(self.data.count("train")))
+
+    @property
+    def _by_scores(self) -> bool:
+        config = self.config
+        return config.oracle == "cge" and config.sparsity > 0.0 and config.pruning == "grasp"
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights that a step leaves out; a file of shares may have its own."""
+        if not self.sparsities or self._by_scores or self.network is None:
+            return self.config.sparsity
+        weights = {stage.name: stage.weights for stage in self.network.stages}
+        kept = sum(kept_weights(self.network, self.sparsities).values())
+        return 1.0 - kept / sum(weights.values())
 
     def model(self, threads: int = 1, cancelled: Callable[[], bool] = never) -> Any:
         """Network or black box at work."""
@@ -143,6 +157,8 @@ class Job:
             return 0.0
         if self.config.oracle in ("rge", "es"):
             return 2.0 * self.config.directions * forward_flops(self.network)
+        if self.sparsities and not self._by_scores:
+            return float(self.costs.sum())
         return (1.0 - self.config.sparsity) * float(self._full_costs.sum())
 
     @cached_property

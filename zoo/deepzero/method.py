@@ -125,6 +125,7 @@ class DeepZero:
         before, after = self._scored
         found = grasp.scores(self.theta, before, after, job.config.mu)
         self._prune(grasp.ratios(job.network, found, job.config.sparsity, job.config.grasp))
+        self._scored = []
         self._due = "gradient"
 
     def _prune(self, sparsities: dict[str, float]) -> None:
@@ -137,11 +138,7 @@ class DeepZero:
         counts = [report.queries for report in reports]
         loss = float(np.average([report.loss for report in reports], weights=counts))
         g = self._gradient(reports)
-        if not (math.isfinite(loss) and np.isfinite(g).all()):
-            raise Diverged(
-                f"the loss is not finite any more at step {self._step:,} (lr {config.lr:g}, mu "
-                f"{config.mu:g}): a smaller lr may help"
-            )
+        self._check(math.isfinite(loss) and bool(np.isfinite(g).all()))
         if reports[0].moments is not None:
             n = self._per_channel()
             new = reports[0].moments * np.stack([np.ones(len(n)), n / np.maximum(1, n - 1)], 1)
@@ -152,9 +149,23 @@ class DeepZero:
         eta = rate(config.lr, self._step, steps, warmup, config.schedule == "cosine")
         self.rule.update(self.theta, g, eta, self._step)
         self._step += 1
+        self._check(bool(np.isfinite(self.theta).all()))
         self._sum, self._count, self._loss = self._sum + loss, self._count + 1, loss
         if self._step % job.steps_per_epoch == 0 or self._reason:
             self._due = "evaluate"
+
+    def _check(self, finite: bool) -> None:
+        """Refuse to go on with numbers that are not finite."""
+        config = self.job.config
+        if finite:
+            return
+        if self._step == 0:
+            near = f"or near them (mu {config.mu:g})"
+            raise Diverged(f"the loss is not finite at the first parameters, {near}")
+        raise Diverged(
+            f"the loss is not finite any more at step {self._step:,} (lr {config.lr:g}, mu "
+            f"{config.mu:g}): a smaller lr may help"
+        )
 
     def _gradient(self, reports: list[Report]) -> Array:
         job, config = self.job, self.job.config
@@ -184,6 +195,7 @@ class DeepZero:
             self._test = sum(report.loss for report in reports) / count
         if self.job.network is not None:
             self._right = sum(report.right for report in reports)
+            self._check(not count or math.isfinite(self._test))
         self._due = "gradient"
         if self._count:  # none, if the run was stopped between two epochs
             self._train = self._sum / self._count
@@ -292,7 +304,7 @@ class DeepZero:
             "epochs": self._step / job.steps_per_epoch,
             "parameters": job.size,
             "oracle": config.oracle,
-            "sparsity": config.sparsity,
+            "sparsity": job.sparsity,
             "sparsities": job.sparsities or None,
             "lr": config.lr,
             "mu": config.mu,

@@ -21,6 +21,7 @@ from zoo.deepzero.data.batches import batch_rows
 from zoo.deepzero.data.dataset import NAMES, load
 from zoo.deepzero.estimate import Estimate, estimated
 from zoo.deepzero.job import Job
+from zoo.deepzero.masks import kept_weights
 from zoo.deepzero.method import DeepZero
 from zoo.deepzero.net.models import MODELS, layers_of
 from zoo.deepzero.net.network import network
@@ -103,7 +104,9 @@ def check_same(
 ) -> None:
     """Refuse to go on with other data, another model, or from another beginning."""
     found = {"data": job.data.describe(), "parameters": job.described()}
-    if folder.snapshot() is None:
+    if _shares_of_file(job):
+        found["shares"] = job.sparsities
+    if folder.snapshot() is None and folder.result() is None:
         found["first parameters"] = digest(*first(given, job))
     for what, now in found.items():
         if stored.get(what) != now:
@@ -138,12 +141,22 @@ def job_of(given: NetworkConfig, config: DeepZeroConfig, data: Any, seed: int) -
     if given.augment and data.shape[2] == 1:
         raise InputError("augment is for images")
     sparsities: dict[str, float] = {}
+    if config.sparsity and config.oracle == "cge":
+        total = sum(stage.weights for stage in net.stages)
+        check_left(round((1.0 - config.sparsity) * total))
     if config.sparsity and config.oracle == "cge" and config.pruning != "grasp":
         if config.pruning == "uniform":
             sparsities = grasp.uniform(net, config.sparsity)
         else:
             sparsities = grasp.read_ratios(config.pruning, net)
+        check_left(sum(kept_weights(net, sparsities).values()))
     return Job(data, config, seed, net, augment=given.augment, sparsities=sparsities)
+
+
+def check_left(kept: int) -> None:
+    """Refuse a sparsity that leaves no weight at all."""
+    if not kept:
+        raise InputError("nothing is left of the weights: a smaller sparsity, or other shares")
 
 
 def black_box(
@@ -178,6 +191,13 @@ def _try(job: Job) -> None:
         raise InputError(str(error)) from error
     if not math.isfinite(value):
         raise InputError(f"the loss must be finite at the first parameters, got {value:g}")
+
+
+def _shares_of_file(job: Job) -> bool:
+    """Whether the shares of weights that are left out come from a file."""
+    config = job.config
+    shared = bool(config.sparsity) and config.oracle == "cge" and job.network is not None
+    return shared and config.pruning not in ("grasp", "uniform")
 
 
 def first(given: NetworkConfig, job: Job) -> tuple[Array, Array | None]:
@@ -244,6 +264,7 @@ def describe(
         "data": job.data.describe(),
         "parameters": job.described(),
         "first parameters": digest(*first(given, job)),
+        "shares": job.sparsities,
         "source": source_digest(given.model),
         "from_python": from_python,
     }

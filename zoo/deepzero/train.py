@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
@@ -23,6 +24,8 @@ from zoo.runtime.launch import launch, optimize_result, taken_up
 
 #: Names of the options of the network, not of the oracle.
 _NETWORK = ("hidden", "depth", "width", "data_folder", "augment", "init", "weights")
+#: Those that a black box takes, too.
+_OF_ALL = ("data_folder", "weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,12 +174,13 @@ def resume(
     if stored.get("method") != "deepzero":
         raise InputError(f"{folder} is a run of {stored.get('method')}, not of deepzero")
     given, config, seed = study.stored_config(stored, kept)
-    asked = {}
-    if not callable(model):
-        asked = {name: value for name, value in vars(given).items() if name in _NETWORK}
+    names = _OF_ALL if callable(model) else _NETWORK
+    asked = {name: value for name, value in vars(given).items() if name in names}
     job, given = _job(model, data, params, test, seed, vars(config) | asked)
     study.check_same(stored, given, job, kept)
     done = kept.result()
+    if done is not None or kept.snapshot() is not None:
+        given = replace(given, init=None)  # it has all that was in it
     prepared = study.assembled(given, job, stored)
     if done is not None:
         held = weights.read(str(kept.path / study.WEIGHTS))
@@ -199,6 +203,9 @@ def _job(
     model: Any, data: Any, params: Any, test: Any, seed: int, options: dict[str, Any]
 ) -> tuple[Any, NetworkConfig]:
     asked = {name: options.pop(name) for name in _NETWORK if name in options}
+    for name in ("init", "weights", "data_folder"):  # a run may be resumed from another folder
+        if isinstance(asked.get(name), str):
+            asked[name] = os.path.abspath(os.path.expanduser(asked[name]))
     config = build(DeepZeroConfig, options)
     if test is not None and isinstance(data, str | Dataset | Arrays):
         raise InputError("test goes with arrays as data: these data have a test part of their own")
@@ -209,9 +216,11 @@ def _job(
     if callable(model):
         if params is None:
             raise InputError("a black box needs its first parameters: params = arrays")
-        if asked:
-            raise InputError(f"{next(iter(asked))} is for networks")
-        given = NetworkConfig(model=getattr(model, "__qualname__", "loss"), data=data.name)
+        for option in asked:
+            if option not in _OF_ALL:
+                raise InputError(f"{option} is for networks")
+        name = getattr(model, "__qualname__", "loss")
+        given = build(NetworkConfig, {"model": name, "data": data.name} | asked)
         return study.black_box(model, params, config, data, seed), given
     if not isinstance(data, Dataset):
         raise InputError("a network needs a data set: load(...) of zoo.deepzero.data.dataset")

@@ -107,7 +107,7 @@ def activate_change(stage, begin, end, du, u, gap, da, t, n):
                                 change = max(change, pixel)
                     if kind == 1:
                         before = load(u, (r, b))
-                        change = max(change + min(before, 0.0), 0.0 - max(before, 0.0))
+                        change = max(0.0 - max(before, 0.0), change + min(before, 0.0))
                     if kind > 1:
                         store(t, (0, b), change)
                     elif averaged:

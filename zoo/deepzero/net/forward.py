@@ -183,7 +183,8 @@ def _stage(stage, cache, scratch, n, training):
                 cache.moments[k, 0], cache.moments[k, 1] = _centre(z, at + first, pixels, n)
             else:
                 _subtract(z, at + first, pixels, n, cache.moments[k, 0])
-            cache.inverse[k] = 1.0 / math.sqrt(cache.moments[k, 1] + EPS)
+            variance = cache.moments[k, 1]
+            cache.inverse[k] = 1.0 / math.sqrt(variance + EPS) if variance < math.inf else math.nan
             scale = z.dtype.type(theta[stage[col.GAMMA] + c] * cache.inverse[k])
             beta = theta[stage[col.BETA] + c]
             for r in range(first, first + pixels):

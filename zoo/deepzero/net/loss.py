@@ -81,12 +81,13 @@ def row_total(x, r, n):
 
 @kernel
 def largest(x, first, count, n):
-    """Largest absolute value of some rows."""
-    most = spread(x.dtype.type(0))
+    """Largest absolute value of some rows; NaN if one of them is, or is infinite."""
+    most = nothing = spread(x.dtype.type(0))
     for r in range(first, first + count):
         for b in range(0, n, LANES):
-            most = max(most, abs(head(load(x, (r, b)), n - b)))
-    return float(highest(most))
+            values = head(load(x, (r, b)), n - b)
+            most, nothing = max(most, abs(values)), fma(values, 0.0, nothing)
+    return float(highest(most) + total(nothing))
 
 
 @inlined

@@ -14,7 +14,7 @@ from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.change import activate_change, follow
 from zoo.deepzero.net.loss import change_of_logit, loss_change, row_total
 from zoo.jit import borrowed, kernel
-from zoo.lanes import LANES, fma, head, load, spread, store, total, widen
+from zoo.lanes import LANES, head, load, spread, store, total, widen
 
 
 @kernel
@@ -55,7 +55,7 @@ def _probe(table, k, c, pixel, mu, cache, scratch, n):
 def _dot(a, r, delta, n):
     sum_ = spread(0.0)
     for b in range(0, n, LANES):
-        sum_ = fma(head(widen(load(a, (r, b))), n - b), load(delta, (0, b)), sum_)
+        sum_ += head(widen(load(a, (r, b))) * load(delta, (0, b)), n - b)
     return total(sum_)
 
 

@@ -18,7 +18,7 @@ from zoo.jit import inlined, kernel
 from zoo.lanes import LANES, fma, head, load, spread, total
 
 #: The series holds while s times half the range of w is at most this: the first term that is left
-#: out is then below 1e-7 of the first one.
+#: out is then below 1e-6 of the first one.
 _HOLDS = 0.05
 
 
