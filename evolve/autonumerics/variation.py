@@ -7,6 +7,8 @@ the best programs known are powers.
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,6 +20,9 @@ Rows = list[list[int]]
 
 #: Share of new operands that are new constants, and that are the same as the other operand.
 _FRESH, _TWICE = 0.4, 0.25
+
+#: A program is changed once, and with this probability once more.
+_AGAIN = 0.3
 
 #: A change that comes to nothing is made again, so many times.
 _TRIES = 20
@@ -36,13 +41,15 @@ def vary(parent: Program, random: Random, operations: Sequence[int], most: int) 
     """
     for _ in range(_TRIES):
         rows, constants = parent.codes.tolist(), parent.constants.tolist()
-        for _ in range(1 + random.geometric(0.7) - 1):
-            change = _CHANGES[random.choice(len(_CHANGES), p=_WEIGHTS)]
+        change_more = True
+        while change_more:
+            change = _CHANGES[bisect(_BOUNDS, random.random())]
             change(rows, constants, random, operations)
+            change_more = random.random() < _AGAIN
         low = np.zeros(len(constants))
         child = canonical(Program(np.array(rows, np.int8).reshape(-1, 4), np.array(constants), low))
         child = _multiplied(child)
-        if 0 < child.cost <= most and child.text() != parent.text():
+        if 0 < child.cost <= most and not np.array_equal(child.codes, parent.codes):
             return child
     return parent
 
@@ -65,7 +72,7 @@ def _operand(rows: Rows, constants: list[float], before: int, random: Random) ->
         constants.append(np.nan)
         return -len(constants)
     known = before + 1 + len(constants)
-    chosen = int(random.integers(known))
+    chosen = _below(random, known)
     return chosen if chosen <= before else -(chosen - before)
 
 
@@ -73,25 +80,36 @@ def _code(op: int, operands: Sequence[int]) -> list[int]:
     return [op, *operands[: ARITY[op]], *[0] * (3 - ARITY[op])]
 
 
+def _below(random: Random, count: int) -> int:
+    """Whole number from 0 on, below ``count``."""
+    return int(random.random() * count)
+
+
+def _shuffled(random: Random, items: list[int]) -> list[int]:
+    for i in range(len(items) - 1, 0, -1):
+        j = _below(random, i + 1)
+        items[i], items[j] = items[j], items[i]
+    return items
+
+
 def _pick(random: Random, items: Sequence[int]) -> int:
-    return items[int(random.integers(len(items)))]
+    return items[_below(random, len(items))]
 
 
 def _insert(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
     """Put an operation on an edge, or on the result."""
-    at = int(random.integers(len(rows) + 1))
+    at = _below(random, len(rows) + 1)
     slot = 0
     source = len(rows)
     if at < len(rows):
-        slot = 1 + int(random.integers(ARITY[rows[at][0]]))
+        slot = 1 + _below(random, ARITY[rows[at][0]])
         source = rows[at][slot]
     op = _pick(random, operations)
     operands = [source] + [
         source if random.random() < _TWICE else _operand(rows, constants, at, random)
         for _ in range(ARITY[op] - 1)
     ]
-    order = random.permutation(len(operands))
-    new = _code(op, [operands[i] for i in order])
+    new = _code(op, _shuffled(random, operands))
     for row in rows[at:]:  # results from here on are one later
         row[1:] = [o + 1 if o > at else o for o in row[1:]]
     rows.insert(at, new)
@@ -103,8 +121,8 @@ def _remove(rows: Rows, constants: list[float], random: Random, operations: Sequ
     """Take an operation out; one of its operands stands for it."""
     if len(rows) < 2:
         return
-    k = int(random.integers(len(rows)))
-    stands = rows[k][1 + int(random.integers(ARITY[rows[k][0]]))]
+    k = _below(random, len(rows))
+    stands = rows[k][1 + _below(random, ARITY[rows[k][0]])]
     if k == len(rows) - 1 and stands <= 0:
         return
     del rows[k]
@@ -116,19 +134,18 @@ def _remove(rows: Rows, constants: list[float], random: Random, operations: Sequ
 
 def _rewire(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
     """Let an operation take something else."""
-    k = int(random.integers(len(rows)))
-    slot = 1 + int(random.integers(ARITY[rows[k][0]]))
+    k = _below(random, len(rows))
+    slot = 1 + _below(random, ARITY[rows[k][0]])
     rows[k][slot] = _operand(rows, constants, k, random)
 
 
 def _change(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
     """Change an operation, or the order of its operands."""
-    k = int(random.integers(len(rows)))
+    k = _below(random, len(rows))
     op, operands = _pick(random, operations), rows[k][1 : 1 + ARITY[rows[k][0]]]
     while len(operands) < ARITY[op]:
         operands.append(_operand(rows, constants, k, random))
-    order = random.permutation(len(operands))
-    rows[k] = _code(op, [operands[i] for i in order])
+    rows[k] = _code(op, _shuffled(random, operands))
 
 
 def _square(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
@@ -143,7 +160,9 @@ _CHANGES: tuple[Callable[[Rows, list[float], Random, Sequence[int]], None], ...]
     _change,
     _square,
 )
-_WEIGHTS = np.array([3.0, 1.5, 3.0, 1.5, 1.0]) / 10.0
+
+#: Shares of the changes, added up.
+_BOUNDS = tuple(itertools.accumulate((0.3, 0.15, 0.3, 0.15)))
 
 #: The program that evolution begins with: x and a constant.
 SEED = Program(np.array([[0, X, -1, 0]], np.int8), np.array([1.0]), np.zeros(1))
