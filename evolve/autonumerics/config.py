@@ -30,6 +30,12 @@ class TargetConfig:
         "What is to be small: relative or absolute errors; by default as usual for the target.",
         choices=("relative", "absolute"),
     )
+    dtype: str = option(
+        "float64",
+        "Of the programs: float64 by their error in exact arithmetic, float32 by that of every "
+        "float32, in units in the last place.",
+        choices=("float64", "float32"),
+    )
     max_ops: int = option(10, "Operations of a program, at most.", least=1, most=_MOST)
     operations: str = option(
         "add,sub,mul,div", "Operations to use, of add, sub, mul, div, fma and sqrt."

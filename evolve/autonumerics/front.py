@@ -14,10 +14,15 @@ from evolve.autonumerics.grid import Grid, grid_of
 from evolve.autonumerics.interpreter import evaluate
 from evolve.autonumerics.polish import polished, rounded
 from evolve.autonumerics.programs import Program, expression, parse
+from evolve.autonumerics.singles import Precision
 from evolve.autonumerics.targets import Target
 
 #: A program that costs more is published if its error is at most this share of the last one's.
 _BETTER = 0.98
+
+#: Steps by which constants of float32 are improved, and programs of each cost that are then tried
+#: at every float32.
+_STEPS, _TRIED = 4000, 3
 
 #: Points of the grid on which the error of what is published is measured.
 _FINE = 2001
@@ -44,6 +49,41 @@ def published(programs: Sequence[Program], target: Target) -> list[dict[str, Any
         if rows and not error < _BETTER * rows[-1]["error"]:
             continue
         rows.append(_row(program, error, fine, target))
+    return rows
+
+
+def published_singles(programs: Sequence[Program], target: Target) -> list[dict[str, Any]]:
+    """Rows of the front of programs in single precision, by operations.
+
+    Each row has ``ulps``, the largest error of all ``numbers`` float32 of the domain in units in
+    the last place, which is also its ``error`` and its ``certified_error``; ``digits`` are those of
+    ``ulps`` times 2^-23.
+    """
+    grid, precision = grid_of(target), Precision(target)
+    tuned: dict[int, list[tuple[float, Program]]] = {}
+    for number, program in enumerate(programs):
+        random = np.random.Generator(np.random.Philox(key=np.array([number, 1], np.uint64)))
+        for start in (program, polished(program, grid)):
+            tuned.setdefault(program.cost, []).append(precision.tuned(start, _STEPS, random))
+    rows: list[dict[str, Any]] = []
+    for ops in sorted(tuned):
+        best = sorted(tuned[ops], key=lambda found: found[0])[:_TRIED]
+        ulps, _, program = min((precision.worst(p), k, p) for k, (_, p) in enumerate(best))
+        if rows and not ulps < _BETTER * rows[-1]["ulps"]:
+            continue
+        rows.append(
+            {
+                "ops": ops,
+                "digits": -math.log10(ulps * 2.0**-23),
+                "ulps": ulps,
+                "error": ulps,
+                "certified_error": ulps,
+                "numbers": precision.count,
+                "expression": expression(program),
+                "constants": program.constants.tolist(),
+                "program": program.text(),
+            }
+        )
     return rows
 
 
@@ -74,13 +114,20 @@ def listed(row: Mapping[str, Any], target: str, relative: bool, language: str) -
     if row["certified_error"] is not None:
         error = f"{kind} error at most {row['certified_error']:.3e}, proven"
     ops = f"{row['ops']} operation{'s' if row['ops'] > 1 else ''}"
+    single, kind = "ulps" in row, "float64"
+    told = [
+        f"In exact arithmetic: {error}.",
+        f"In double precision: {row.get('float64_error', 0.0):.4g}, the largest found.",
+    ]
+    if single:
+        kind = "float32"
+        told = [f"Largest error of all {row['numbers']:,} float32: {row['ulps']:.4g} ULP."]
     about = [
         f"{target}: {ops}.",
-        f"In exact arithmetic: {error}.",
-        f"In double precision: {row['float64_error']:.4g}, the largest found.",
-        "x is a float64 of NumPy, or an array: 1/0 is to be infinite.",
+        *told,
+        f"x is a {kind} of NumPy, or an array: 1/0 is to be infinite.",
     ]
     name = "".join(c if c.isalnum() else "_" for c in target.rpartition(":")[2].split(" ")[0])
     program = parse(row["program"], row["constants"])
     lines = about if language in ("python", "numba") else about[:-1]
-    return emitted(Listing(program, f"{name}_{row['ops']}", tuple(lines)), language)
+    return emitted(Listing(program, f"{name}_{row['ops']}", tuple(lines), single), language)

@@ -13,6 +13,7 @@ from evolve.autonumerics.fit import NODES, Fitter
 from evolve.autonumerics.grid import Grid, grid_of
 from evolve.autonumerics.interpreter import BLOCK, run
 from evolve.autonumerics.programs import ARITY, Program
+from evolve.autonumerics.singles import Precision
 from evolve.autonumerics.targets import Target
 from evolve.autonumerics.variation import SEED, fresh, vary
 from zoo.lanes import LANES
@@ -28,6 +29,10 @@ _NEAR = 1.5
 
 #: Errors below this, in the fit, are rounding errors unless there are more digits.
 _ROUNDED = 1e-10
+
+#: ULP of 1 in single precision; errors of more of them are rough, others are lowered by so many
+#: steps if by so many digits they come near what is wanted.
+_ULP, _ROUGH, _STEPS, _GAIN = 2.0**-23, 8.0, 400, 0.3
 
 #: Starts of a fit, and those of a second one.
 _STARTS, _MORE = 16, 64
@@ -45,10 +50,19 @@ class Numerics:
     operations : sequence of int
     most : int
         Operations of a program, at most.
+    precision : Precision, optional
+        Score programs by their error in single precision.
     """
 
-    def __init__(self, nodes: Grid, grid: Grid, operations: Sequence[int], most: int) -> None:
-        self.nodes, self.grid = nodes, grid
+    def __init__(
+        self,
+        nodes: Grid,
+        grid: Grid,
+        operations: Sequence[int],
+        most: int,
+        precision: Precision | None = None,
+    ) -> None:
+        self.nodes, self.grid, self.precision = nodes, grid, precision
         self.operations, self.most = tuple(operations), most
         constants = 1 + most * max(ARITY[op] - 1 for op in self.operations)
         self._fitter = Fitter(nodes, most, max(constants, 2))
@@ -58,7 +72,7 @@ class Numerics:
 
     def fresh(self) -> Numerics:
         """The same with memory of its own."""
-        return Numerics(self.nodes, self.grid, self.operations, self.most)
+        return Numerics(self.nodes, self.grid, self.operations, self.most, self.precision)
 
     def seeds(self) -> list[Program]:
         """The smallest program."""
@@ -84,9 +98,27 @@ class Numerics:
         self, genome: Program, least: float, random: np.random.Generator
     ) -> tuple[float, Program]:
         """Digits: -log10 of the largest error, after a fit of the constants."""
+        if self.precision is None:
+            fitted = self._fitted(genome, least, random)
+            return self._digits(fitted), fitted
+        near = math.log10(1.0 / _ULP) + least  # digits of an error of so many ULP
+        return self._in_ulps(self._fitted(genome, near, random), least, random)
+
+    def _in_ulps(
+        self, fitted: Program, least: float, random: np.random.Generator
+    ) -> tuple[float, Program]:
+        """-log10 of the largest error in ULP, with constants of float32."""
+        assert self.precision is not None
+        worst = self.precision.error(fitted)
+        if worst < _ROUGH and -math.log10(worst) + _GAIN > least:
+            worst, fitted = self.precision.tuned(fitted, _STEPS, random)
+        return -math.log10(worst) if worst < math.inf else -math.inf, fitted
+
+    def _fitted(self, genome: Program, least: float, random: np.random.Generator) -> Program:
+        """The program with constants by least squares; the given ones if it has no values."""
         given = genome.constants
         if not len(given):
-            return self._digits(genome), genome
+            return genome
         rms, best = self._fitter.fit(genome, _starts(given, _STARTS, random), _QUICK)
         wanted = 10.0 ** -(least + 0.2) if least < 300 else 0.0
         if wanted < rms < wanted * 10.0**_NEAR and len(given) > 2:
@@ -96,15 +128,13 @@ class Numerics:
             if again < rms:
                 rms, best = again, other
         if not math.isfinite(rms):
-            return -math.inf, genome
+            return genome.with_constants(np.full(len(given), np.nan))
         fitted = genome.with_constants(best)
-        if rms < _ROUNDED:
-            _, fitted = self._fitter.refine(fitted, 50)
-        return self._digits(fitted), fitted
+        return self._fitter.refine(fitted, 50)[1] if rms < _ROUNDED else fitted
 
     def _digits(self, genome: Program) -> float:
         error = self.grid.error(genome)
-        return -math.log10(error) if error > 0.0 else 300.0
+        return -math.log10(error) if 0.0 < error < math.inf else -300.0 if error else 300.0
 
     def pack(self, genomes: Sequence[Program]) -> State:
         """Arrays of the operations and constants of all programs, one after the other."""
@@ -127,9 +157,16 @@ class Numerics:
         return found
 
 
-def numerics(target: Target, operations: Sequence[int], most: int) -> Numerics:
-    """Domain of the programs for a target."""
-    return Numerics(grid_of(target, NODES, ends=False), grid_of(target), operations, most)
+def numerics(
+    target: Target, operations: Sequence[int], most: int, single: bool = False
+) -> Numerics:
+    """Domain of the programs for a target, of single or double precision."""
+    precision = None
+    if single:
+        precision = Precision(target).sampled()
+    return Numerics(
+        grid_of(target, NODES, ends=False), grid_of(target), operations, most, precision
+    )
 
 
 def _starts(given: Array, count: int, random: np.random.Generator) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from evolve.autonumerics.certificate import available, series_of
 from evolve.autonumerics.config import OPERATIONS, TargetConfig
 from evolve.autonumerics.emit import LANGUAGES
-from evolve.autonumerics.front import listed, published
+from evolve.autonumerics.front import listed, published, published_singles
 from evolve.autonumerics.grid import Grid
 from evolve.autonumerics.numerics import Numerics, numerics
 from evolve.autonumerics.programs import NAMES
@@ -82,11 +82,15 @@ def assembled(
         "domain": [low, high],
         "relative": target.error == "relative",
         "operations": [NAMES[op] for op in domain.operations],
+        "dtype": given.dtype,
     }
 
     def complete(fields: dict[str, Any], folder: Path | None) -> dict[str, Any]:
         programs = [entry.genome for entry in method.archive.entries()]
-        return fields | {"front": published(programs, target)}
+        made = (
+            published_singles(programs, target) if domain.precision else published(programs, target)
+        )
+        return fields | {"front": made}
 
     notes = []
     if series_of(target.name) is None:
@@ -158,7 +162,8 @@ def domain_of(target: Target, given: TargetConfig) -> Numerics:
             f"operations must be some of {', '.join(OPERATIONS)}, got {given.operations!r}"
         )
     try:
-        domain = numerics(target, [NAMES.index(word) for word in chosen], given.max_ops)
+        codes = [NAMES.index(word) for word in chosen]
+        domain = numerics(target, codes, given.max_ops, given.dtype == "float32")
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise InputError(f"{target.name} has no value in its domain: {what}") from error
@@ -176,12 +181,16 @@ def digest(grid: Grid) -> str:
 def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     """Title, and rows of a label and a text, that tell of a result."""
     rows = []
-    kind = "relative" if result["relative"] else "absolute"
+    kind = "relative error" if result["relative"] else "absolute error"
+    if result["dtype"] == "float32":
+        kind = "float32"
     for row in result["front"]:
         proven = "not proven"
         if row["certified_error"] is not None:
             proven = f"proven {row['certified_error']:.3e}"
         text = f"{row['digits']:6.2f} digits, {proven}: {row['expression']}"
+        if result["dtype"] == "float32":
+            text = f"{row['ulps']:.4g} ULP, all {row['numbers']:,} tried: {row['expression']}"
         rows.append((f"{row['ops']} operations", text))
     seconds = float(result["seconds"])
     rate = f", {result['fits'] / seconds:.3g} fits/s" if seconds > 0 else ""
@@ -192,7 +201,7 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         )
     )
     low, high = result["domain"]
-    title = f"{result['target']} on [{low:g}, {high:g}], {kind} error: autonumerics"
+    title = f"{result['target']} on [{low:g}, {high:g}], {kind}: autonumerics"
     return f"{title}, seed {result['seed']}", rows
 
 

@@ -1,0 +1,255 @@
+"""Programs in single precision: errors in units in the last place (ULP), of every float32.
+
+An ULP is the distance of neighbouring float32 about the true value, 2^(e - 23) for one in
+[2^e, 2^(e + 1)). The true value is a piecewise polynomial in double precision, made from arbitrary
+precision, of which far less than a thousandth of an ULP is wrong.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evolve.autonumerics.grid import truth_at
+from evolve.autonumerics.interpreter import BLOCK, apply, row_of
+from evolve.autonumerics.programs import Program
+from evolve.autonumerics.targets import Target
+from zoo.jit import from_bits, kernel, to_bits
+from zoo.lanes import LANES, load, store
+
+Array = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+
+#: Degree of the pieces of the truth, and pieces of a binade.
+_DEGREE, _PIECES = 11, 8
+
+#: Binades below this have one piece, of a low degree: the function is nearly linear there.
+_TINY, _TINY_DEGREE = -24, 3
+
+#: Points at which a program is judged before every float32 is tried.
+_SAMPLE = 2048
+
+_EXPONENT = np.uint64(0x7FF0000000000000)
+_LEAST = 2.0**-149
+_ULP = 2.0**-23
+
+
+@kernel
+def _ulps(found, truth):
+    """Error in units in the last place; infinite if there is no value."""
+    power = from_bits(to_bits(truth) & _EXPONENT)
+    error = abs(found - truth) / max(power * _ULP, _LEAST)
+    return error if error == error else math.inf
+
+
+@kernel
+def _run(codes, count, r, n):
+    for k in range(len(codes)):
+        apply(
+            codes[k, 0], r, count + 1 + k, row_of(codes[k, 1], count), row_of(codes[k, 2], count),
+            row_of(codes[k, 3], count), n,
+        )  # fmt: skip
+
+
+@kernel
+def _worst_of_sample(codes, constants, x, truth, r):
+    """Largest error at the points of a sample, whose number is a multiple of BLOCK."""
+    count = len(constants)
+    last = row_of(len(codes), count) if len(codes) else 1
+    for k in range(count):
+        for i in range(0, BLOCK, LANES):
+            store(r, (k + 1, i), constants[k])
+    worst = 0.0
+    for begin in range(0, len(x), BLOCK):
+        for i in range(0, BLOCK, LANES):
+            store(r, (0, i), load(x, begin + i))
+        _run(codes, count, r, BLOCK)
+        for i in range(BLOCK):
+            worst = max(worst, _ulps(np.float64(r[last, i]), truth[begin + i]))
+    return worst
+
+
+@kernel
+def _worst_of_all(codes, constants, first, last, middle, scale, factors, bits, x, r):
+    """Largest error at the float32 of bits first <= b < last, whose truth is one polynomial.
+
+    ``bits`` and ``x`` are the same memory, as int32 and as float32.
+    """
+    count = len(constants)
+    row = row_of(len(codes), count) if len(codes) else 1
+    for k in range(count):
+        for i in range(0, BLOCK, LANES):
+            store(r, (k + 1, i), constants[k])
+    worst = 0.0
+    for begin in range(first, last, BLOCK):
+        n = min(BLOCK, last - begin)
+        for i in range(BLOCK):
+            bits[i] = begin + i
+        for i in range(0, BLOCK, LANES):
+            store(r, (0, i), load(x, i))
+        _run(codes, count, r, BLOCK)
+        for i in range(n):
+            t = (np.float64(x[i]) - middle) * scale
+            truth = factors[0]
+            for k in range(1, len(factors)):
+                truth = truth * t + factors[k]
+            worst = max(worst, _ulps(np.float64(r[row, i]), truth))
+    return worst
+
+
+@kernel
+def _climb(codes, constants, x, truth, r, steps, worst):
+    """Change single constants by some units in the last place, where that lowers the error.
+
+    steps : (m, 2) int64
+        Which constant, and by how many units.
+    """
+    for s in range(len(steps)):
+        k = steps[s, 0]
+        before = constants[k]
+        size = abs(np.float64(before))
+        unit = max(from_bits(to_bits(size) & _EXPONENT) * _ULP, _LEAST)
+        constants[k] = np.float32(np.float64(before) + steps[s, 1] * unit)
+        after = _worst_of_sample(codes, constants, x, truth, r)
+        if after <= worst:
+            worst = after
+        else:
+            constants[k] = before
+    return worst
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Float32 of consecutive bits, and the polynomial that is the truth of them."""
+
+    first: int
+    last: int
+    middle: float
+    scale: float
+    factors: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Precision:
+    """A target in single precision."""
+
+    target: Target
+
+    @cached_property
+    def sample(self) -> tuple[Singles, Array]:
+        """Some points, with the ends, and the truth there."""
+        low, high = self.target.domain
+        x = np.linspace(low, high, _SAMPLE - _SAMPLE // 8)
+        near = np.concatenate([np.geomspace(1e-7, 0.1, _SAMPLE // 16)] * 2)
+        near[: _SAMPLE // 16] = low + (high - low) * near[: _SAMPLE // 16]
+        near[_SAMPLE // 16 :] = high - (high - low) * near[_SAMPLE // 16 :]
+        points = np.sort(np.concatenate([x, near])).astype(np.float32)
+        points = np.clip(points, *self.ends)
+        return points, truth_at(self.target, points.astype(np.float64))[0]
+
+    @property
+    def ends(self) -> tuple[np.float32, np.float32]:
+        """First and last float32 of the domain."""
+        low, high = (np.float32(end) for end in self.target.domain)
+        if float(low) < self.target.domain[0]:
+            low = np.nextafter(low, np.float32(np.inf))
+        if float(high) > self.target.domain[1]:
+            high = np.nextafter(high, np.float32(-np.inf))
+        return low, high
+
+    def sampled(self) -> Precision:
+        """The same, its sample at hand."""
+        assert len(self.sample)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to workers: the sample, and not the function."""
+        return {"sample": self.sample}
+
+    def error(self, program: Program) -> float:
+        """Largest error at the points of the sample, in ULP, with constants rounded to float32."""
+        constants = _rounded(program)
+        return float(_worst_of_sample(program.codes, constants, *self.sample, _rows(program)))
+
+    def tuned(
+        self, program: Program, steps: int, random: np.random.Generator
+    ) -> tuple[float, Program]:
+        """Error in the sample, and the program with constants of float32 that lower it."""
+        constants = _rounded(program)
+        rows, sample = _rows(program), self.sample
+        worst = float(_worst_of_sample(program.codes, constants, *sample, rows))
+        if len(constants) and steps:
+            which = random.integers(len(constants), size=steps)
+            sizes = random.geometric(0.35, steps) * random.choice((-1, 1), steps)
+            moves = np.stack([which, sizes], 1).astype(np.int64)
+            worst = float(_climb(program.codes, constants, *sample, rows, moves, worst))
+        return worst, program.with_constants(constants.astype(np.float64))
+
+    def worst(self, program: Program) -> float:
+        """Largest error of all float32 of the domain, in ULP."""
+        constants, rows = _rounded(program), _rows(program)
+        bits, worst = np.zeros(BLOCK, np.int32), 0.0
+        for piece in self._pieces:
+            truth = piece.first, piece.last, piece.middle, piece.scale, piece.factors
+            memory = bits, bits.view(np.float32), rows
+            worst = max(worst, _worst_of_all(program.codes, constants, *truth, *memory))
+        return worst
+
+    @property
+    def count(self) -> int:
+        """Float32 in the domain."""
+        return sum(piece.last - piece.first for piece in self._pieces)
+
+    @cached_property
+    def _pieces(self) -> list[_Piece]:
+        return [self._piece(first, last, degree) for first, last, degree in _ranges(*self.ends)]
+
+    def _piece(self, first: int, last: int, degree: int) -> _Piece:
+        low, high = (float(_single(bits)) for bits in (first, last - 1))
+        middle, half = 0.5 * (low + high), 0.5 * abs(high - low) or 1.0
+        degree = min(degree, last - first - 1)
+        nodes = np.cos((np.arange(degree + 1) + 0.5) * np.pi / (degree + 1))
+        values = truth_at(self.target, middle + half * nodes)[0]
+        series = np.polynomial.chebyshev.Chebyshev.fit(nodes, values, degree, domain=(-1, 1))
+        factors = series.convert(kind=np.polynomial.Polynomial).coef[::-1]
+        return _Piece(first, last, middle, 1.0 / half, np.ascontiguousarray(factors))
+
+
+def _rounded(program: Program) -> Singles:
+    with np.errstate(over="ignore"):
+        return program.constants.astype(np.float32)
+
+
+def _single(bits: int) -> Any:
+    return np.array(bits, np.int64).astype(np.uint32).view(np.float32)
+
+
+def _ranges(low: np.float32, high: np.float32) -> Iterator[tuple[int, int, int]]:
+    """Ranges of bits (as signed numbers) of all float32 in an interval, and degrees."""
+    for negative in (True, False):
+        # Bits count the numbers of one sign outwards from zero.
+        near, far = (-high, -low) if negative else (low, high)
+        if far < 0 or (negative and far == 0):
+            continue
+        begin = int(np.float32(max(near, np.float32(0))).view(np.int32))
+        end = int(np.float32(far).view(np.int32)) + 1
+        sign = -(1 << 31) if negative else 0
+        for binade in range(begin >> 23, (end >> 23) + 1):
+            first, last = max(begin, binade << 23), min(end, (binade + 1) << 23)
+            tiny = binade - 127 < _TINY
+            parts = 1 if tiny else _PIECES
+            bounds = np.linspace(first, last, parts + 1).astype(np.int64)
+            for a, b in itertools.pairwise(bounds):
+                if a < b:
+                    yield int(a) + sign, int(b) + sign, _TINY_DEGREE if tiny else _DEGREE
+
+
+def _rows(program: Program) -> Singles:
+    return np.empty((2 + len(program.constants) + program.cost, BLOCK), np.float32)
