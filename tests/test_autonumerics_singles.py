@@ -1,0 +1,109 @@
+"""Programs in single precision, against NumPy, number after number."""
+
+import mpmath
+import numpy as np
+import pytest
+
+from evolve.autonumerics.front import published_singles
+from evolve.autonumerics.grid import grid_of
+from evolve.autonumerics.interpreter import evaluate
+from evolve.autonumerics.numerics import numerics
+from evolve.autonumerics.polish import polished
+from evolve.autonumerics.programs import ADD, DIV, MUL, SUB, parse
+from evolve.autonumerics.singles import Precision
+from evolve.autonumerics.targets import TARGETS, Target
+
+NARROW = Target("exp2", TARGETS["exp2"].function, (0.9, 0.91))
+CUBIC = parse("mul c1 x; add t1 c2; mul t2 x; add t3 c3; mul t4 x; add t5 c4", [0.1, 0.2, 0.7, 1])
+
+
+def ulps(found, truth):
+    """Errors in units in the last place, where truth is of double precision."""
+    exponents = np.maximum(np.floor(np.log2(np.abs(truth))) - 23, -149)
+    return np.abs(found.astype(np.float64) - truth) / 2.0**exponents
+
+
+def every(low, high):
+    """All float32 of an interval."""
+    found = [np.float32(low)]
+    if float(found[0]) < low:
+        found = [np.nextafter(found[0], np.float32(np.inf))]
+    while float(found[-1]) <= high:
+        found.append(np.nextafter(found[-1], np.float32(np.inf)))
+    return np.array(found[:-1], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"),
+    [("exp2", (0.9, 0.902)), ("sin", (-1e-40, 1e-40)), ("exp2", (-1.001, -0.999)),
+     ("log2", (1.4999, 1.5)), ("airy", (0.0, 3e-43))],
+)  # fmt: skip
+def test_every_number_is_tried(name, domain):
+    target = Target(name, TARGETS[name].function, domain)
+    precision = Precision(target)
+    x = every(*domain)
+    assert precision.count == len(x) + (domain[0] < 0 < domain[1])  # 0 has two signs
+    step = max(1, len(x) // 3000)
+    with mpmath.workdps(30):
+        truth = np.array([float(target.function(mpmath.mpf(float(v)))) for v in x[::step]])
+    for program in (CUBIC, parse("div c1 x; add x t1; div c2 t2; add t3 c3", [2.0, 3.0, 1.0])):
+        found = evaluate(program, x, np.float32)[::step]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            expected = ulps(found, truth).max()
+        worst = precision.worst(program)
+        if step == 1:
+            assert worst == pytest.approx(expected, rel=1e-6)
+        else:
+            assert worst >= expected * (1 - 1e-6)
+
+
+def test_the_number_of_float32_in_an_interval():
+    assert Precision(TARGETS["exp2"]).count == 127 * 2**23 + 1
+    assert Precision(Target("exp2", TARGETS["exp2"].function, (1.0, 2.0))).count == 2**23 + 1
+
+
+def test_a_single_bad_number_is_found():
+    # (x - c)/(x - c) has no value at c, and is 1 elsewhere.
+    c = float(np.float32(0.90567))
+    target = Target("one", lambda x: x * 0 + 1, NARROW.domain)
+    program = parse("sub x c1; div t1 t1", [c])
+    precision = Precision(target)
+    assert precision.worst(program) == np.inf
+    assert precision.worst(parse("sub x c1; div t1 t1", [0.5])) < 1e-6
+
+
+def test_constants_are_tuned():
+    grid, precision = grid_of(NARROW), Precision(NARROW)
+    start = polished(CUBIC, grid)
+    before = precision.error(start)
+    after, found = precision.tuned(start, 2000, np.random.default_rng(1))
+    assert after < before
+    assert precision.error(found) == after
+    np.testing.assert_array_equal(found.constants, found.constants.astype(np.float32))
+    again = precision.tuned(start, 2000, np.random.default_rng(1))
+    assert again[0] == after
+    assert after <= precision.worst(found) < 3.0
+
+
+def test_front():
+    rows = published_singles([CUBIC, parse("add x c1", [0.96])], NARROW)
+    assert [row["ops"] for row in rows] == [1, 6]
+    assert rows[1]["ulps"] < 2.0
+    for row in rows:
+        program = parse(row["program"], row["constants"])
+        assert (
+            row["ulps"]
+            == row["error"]
+            == row["certified_error"]
+            == Precision(NARROW).worst(program)
+        )
+        assert row["numbers"] == Precision(NARROW).count
+        assert row["digits"] == pytest.approx(-np.log10(row["ulps"] * 2.0**-23))
+
+
+def test_search_scores_by_ulps():
+    domain = numerics(NARROW, (ADD, SUB, MUL, DIV), 8, single=True)
+    random = np.random.default_rng(0)
+    score, found = domain.assess(CUBIC, -np.inf, random)
+    assert score == pytest.approx(-np.log10(domain.precision.error(found)))
+    assert score > -0.3
