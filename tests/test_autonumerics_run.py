@@ -146,7 +146,7 @@ def test_for_people(found, capsys):
     code, out, err = called(capsys, "show", str(found))
     assert (code, err) == (0, "")
     assert "exp2 on [0, 1], relative error: autonumerics, seed 4" in out
-    assert re.search(r"\n  3 operations +3\.06 digits, proven 8\.682e-04: c1 / \(x \+ c2\)", out)
+    assert re.search(r"\n  3 operations +3\.06 digits, proven 8\.68\de-04: .*x", out)
     told = json.loads(called(capsys, "show", str(found), "--json")[1])
     assert told["result"]["front"][0]["ops"] == 1
 
@@ -222,6 +222,23 @@ def test_other_targets(here, capsys):
         assert result["front"][-1]["digits"] > 0.5
         for row in result["front"]:
             assert row["certified_error"] is not None or "sqrt" in row["expression"]
+
+
+def test_single_precision(here, capsys):
+    few = ["--dtype", "float32", "--domain", "0.99,1", "--max-ops", "4", "--islands", "1"]
+    few += ["--batch", "100", "--candidates", "300", "--out", "run"]
+    result = search(capsys, *few)
+    row = result["front"][-1]
+    assert row["ulps"] < 20.0
+    assert row["numbers"] == round(0.01 * 2**24) + 1
+    out = called(capsys, "show", "run")[1]
+    assert "exp2 on [0.99, 1], float32: autonumerics" in out
+    assert f"{row['ulps']:.4g} ULP, all {row['numbers']:,} tried" in out
+    x = np.linspace(0.99, 1, 1001).astype(np.float32)
+    names = {}
+    exec(called(capsys, "show", "run", "--emit", "python", "--ops", str(row["ops"]))[1], names)
+    expected = evaluate(parse(row["program"], row["constants"]), x, np.float32)
+    np.testing.assert_array_equal(names[f"exp2_{row['ops']}"](x), expected)
 
 
 def test_time_is_kept(here, capsys):
