@@ -279,6 +279,7 @@ def test_parameters_and_batches_are_the_functions_own(here):
 
 
 def test_files_are_wanted_no_longer_than_they_are_needed(here, monkeypatch):
+    monkeypatch.setattr(loop, "_TELLING", 0.0)
     options = {"epochs": 2, "hidden": 4, "batch": 300}
     train("mlp", epochs=1, hidden=4, weights="first.npz")
     whole = train("mlp", init="first.npz", **options)
