@@ -55,8 +55,9 @@ def _signature(result: Any, lanes: LanesType, kinds: Any) -> Any:
     return result(*(lanes if isinstance(kind, LanesType) else lanes.dtype for kind in kinds))
 
 
-def _numbers(kind: Any) -> ir.VectorType:
-    return ir.VectorType(ir.IntType(32), LANES if kind is None else kind)
+def _numbers(count: int = LANES) -> ir.VectorType:
+    """Type of so many whole numbers."""
+    return ir.VectorType(ir.IntType(32), count)
 
 
 def _spread(builder: Any, value: Any) -> Any:
@@ -65,7 +66,7 @@ def _spread(builder: Any, value: Any) -> Any:
         return value
     nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     first = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
-    everywhere = ir.Constant(_numbers(None), [0] * LANES)
+    everywhere = ir.Constant(_numbers(), [0] * LANES)
     return builder.shuffle_vector(first, nothing, everywhere)
 
 
@@ -171,7 +172,7 @@ def head(typingctx, values, count):
     def codegen(context, builder, signature, args):
         vector = args[0].type
         number = builder.trunc(args[1], ir.IntType(32))
-        lanes = ir.Constant(_numbers(None), list(range(LANES)))
+        lanes = ir.Constant(_numbers(), list(range(LANES)))
         before = builder.icmp_signed("<", lanes, _spread(builder, number))
         return builder.select(before, args[0], ir.Constant(vector, [0.0] * LANES))
 

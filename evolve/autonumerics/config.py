@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from zoo.config import option
 
-#: Operations by the names of an option; see :mod:`evolve.autonumerics.programs`.
+#: Names of the operations, in the order of their codes in :mod:`evolve.autonumerics.programs`.
 OPERATIONS = ("add", "sub", "mul", "div", "fma", "sqrt")
 
 #: Operations of a program, at most.

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evolve.autonumerics.config import OPERATIONS as NAMES
+
 Codes = npt.NDArray[np.int8]
 Array = npt.NDArray[np.float64]
 
 ADD, SUB, MUL, DIV, FMA, SQRT = range(6)
 
-#: Name, and number of operands, of each operation.
-OPERATIONS = (("add", 2), ("sub", 2), ("mul", 2), ("div", 2), ("fma", 3), ("sqrt", 1))
-NAMES = tuple(name for name, _ in OPERATIONS)
-ARITY = tuple(arity for _, arity in OPERATIONS)
+#: Number of operands of each operation.
+ARITY = (2, 2, 2, 2, 3, 1)
 
 #: Operations whose first two operands may change places.
 _COMMUTE = (ADD, MUL, FMA)

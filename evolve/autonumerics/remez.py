@@ -111,7 +111,7 @@ def best_rational(
         for _ in range(_STEPS):
             h, p, q = solved(points, h)
             errors = [error(t, p, q) for t in grid]
-            points, worst = _exchanged(mp, grid, errors, size, lambda t: error(t, p, q))  # noqa: B023
+            points, worst = _exchanged(mp, grid, errors, size, lambda t: error(t, p, q))  # noqa: B023 (called at once)
             if worst - abs(h) <= worst * mp.mpf(10) ** -8:
                 return worst, p, q
         raise ArithmeticError("the exchange does not converge")

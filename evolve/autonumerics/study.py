@@ -19,7 +19,6 @@ from evolve.autonumerics.emit import LANGUAGES
 from evolve.autonumerics.front import listed, published, published_singles
 from evolve.autonumerics.grid import Grid
 from evolve.autonumerics.numerics import Numerics, numerics
-from evolve.autonumerics.programs import NAMES
 from evolve.autonumerics.targets import TARGETS, Target
 from evolve.search.config import SearchConfig
 from evolve.search.method import Islands
@@ -81,7 +80,7 @@ def assembled(
         "target": os.path.basename(target.name),
         "domain": [low, high],
         "relative": target.error == "relative",
-        "operations": [NAMES[op] for op in domain.operations],
+        "operations": [OPERATIONS[op] for op in domain.operations],
         "dtype": given.dtype,
     }
 
@@ -162,7 +161,7 @@ def domain_of(target: Target, given: TargetConfig) -> Numerics:
             f"operations must be some of {', '.join(OPERATIONS)}, got {given.operations!r}"
         )
     try:
-        codes = [NAMES.index(word) for word in chosen]
+        codes = [OPERATIONS.index(word) for word in chosen]
         domain = numerics(target, codes, given.max_ops, given.dtype == "float32")
     except Exception as error:
         what = f"{type(error).__name__}: {error}"

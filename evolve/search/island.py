@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -188,6 +188,3 @@ class Island(Generic[G]):
         for entry in unpacked(self.domain, state):
             self.archive.bins.setdefault(entry.cost, []).append(entry)
         self._seen = {int(key) for key in state["seen"]}
-
-    def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("an island stays where it is")
