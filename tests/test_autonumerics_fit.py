@@ -9,9 +9,10 @@ from scipy.optimize import least_squares
 from test_autonumerics_programs import random_program
 
 from evolve.autonumerics.baselines import FAMILIES, baselines, best
-from evolve.autonumerics.fit import NODES, Fitter, derivatives
+from evolve.autonumerics.fit import Fitter
 from evolve.autonumerics.grid import grid_of
 from evolve.autonumerics.interpreter import evaluate
+from evolve.autonumerics.levenberg import NODES, derivatives
 from evolve.autonumerics.polish import polished, rounded
 from evolve.autonumerics.programs import parse
 from evolve.autonumerics.remez import best_rational

@@ -9,9 +9,10 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from evolve.autonumerics.fit import NODES, Fitter
+from evolve.autonumerics.fit import Fitter
 from evolve.autonumerics.grid import Grid, grid_of
 from evolve.autonumerics.interpreter import BLOCK, run
+from evolve.autonumerics.levenberg import NODES
 from evolve.autonumerics.programs import ARITY, Program
 from evolve.autonumerics.singles import Precision
 from evolve.autonumerics.targets import Target
@@ -27,17 +28,21 @@ _PROBES = 0.3 + np.modf(np.sqrt(5.0) * np.arange(1, 65))[0] * 2.0
 #: A fit that is this near to what is wanted, in digits, is worth more starts.
 _NEAR = 1.5
 
-#: Errors below this, in the fit, are rounding errors unless there are more digits.
-_ROUNDED = 1e-10
+#: Errors below this, in the fit, are improved with more digits; those below _NOISE are nothing but
+#: rounding errors.
+_ROUNDED, _NOISE = 1e-10, 1e-14
 
 #: ULP of 1 in single precision; errors of more of them are rough, others are lowered by so many
 #: steps if by so many digits they come near what is wanted.
 _ULP, _ROUGH, _STEPS, _GAIN = 2.0**-23, 8.0, 400, 0.3
 
+#: A start is led to the target while errors are below so many times what is wanted.
+_LEAD = 1e3
+
 #: Starts of a fit, and those of a second one.
 _STARTS, _MORE = 16, 64
-_QUICK = np.array([[_STARTS, 12], [4, 40], [1, 150]])
-_LONG = np.array([[_MORE, 20], [12, 60], [3, 300]])
+_QUICK = np.array([[_STARTS, 8], [8, 20], [4, 40], [1, 150]])
+_LONG = np.array([[_MORE, 12], [16, 40], [4, 100], [2, 200]])
 
 
 class Numerics:
@@ -119,9 +124,11 @@ class Numerics:
         given = genome.constants
         if not len(given):
             return genome
-        rms, best = self._fitter.fit(genome, _starts(given, _STARTS, random), _QUICK)
+        starts = _starts(given, _STARTS, random)
+        starts[-1] = starts[0]
         wanted = 10.0 ** -(least + 0.2) if least < 300 else 0.0
-        if wanted < rms < wanted * 10.0**_NEAR and len(given) > 2:
+        rms, best = self._fitter.fit(genome, starts, _QUICK, min(_LEAD * wanted, 1.0))
+        if max(wanted, _NOISE) < rms < wanted * 10.0**_NEAR and len(given) > 2:
             starts = _starts(given, _MORE, random)
             starts[-1] = best
             again, other = self._fitter.fit(genome, starts, _LONG)

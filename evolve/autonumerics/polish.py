@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evolve.autonumerics.fit import derivatives
 from evolve.autonumerics.grid import Grid
+from evolve.autonumerics.levenberg import derivatives
 from evolve.autonumerics.programs import Program
 
 Array = npt.NDArray[np.float64]

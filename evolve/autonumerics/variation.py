@@ -96,25 +96,47 @@ def _pick(random: Random, items: Sequence[int]) -> int:
     return items[_below(random, len(items))]
 
 
-def _insert(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
-    """Put an operation on an edge, or on the result."""
+def _edge(rows: Rows, random: Random) -> tuple[int, int, int]:
+    """Operation that takes an operand, which of them, and what it is; the last one: the result."""
     at = _below(random, len(rows) + 1)
-    slot = 0
-    source = len(rows)
-    if at < len(rows):
-        slot = 1 + _below(random, ARITY[rows[at][0]])
-        source = rows[at][slot]
-    op = _pick(random, operations)
-    operands = [source] + [
-        source if random.random() < _TWICE else _operand(rows, constants, at, random)
-        for _ in range(ARITY[op] - 1)
-    ]
-    new = _code(op, _shuffled(random, operands))
+    if at == len(rows):
+        return at, 0, at
+    slot = 1 + _below(random, ARITY[rows[at][0]])
+    return at, slot, rows[at][slot]
+
+
+def _put(rows: Rows, at: int, slot: int, new: list[int]) -> None:
+    """Put an operation before operation ``at``, as what goes into that slot of it, if any."""
     for row in rows[at:]:  # results from here on are one later
         row[1:] = [o + 1 if o > at else o for o in row[1:]]
     rows.insert(at, new)
     if slot:
         rows[at + 1][slot] = at + 1
+
+
+def _insert(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
+    """Put an operation on an edge, or on the result."""
+    at, slot, source = _edge(rows, random)
+    op = _pick(random, operations)
+    operands = [source] + [
+        source if random.random() < _TWICE else _operand(rows, constants, at, random)
+        for _ in range(ARITY[op] - 1)
+    ]
+    _put(rows, at, slot, _code(op, _shuffled(random, operands)))
+
+
+def _extend(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
+    """Put two operations on an edge: one of what is there, and one of that and the other's result.
+
+    So s becomes s + c/s.
+    """
+    at, slot, source = _edge(rows, random)
+    for operands in ([source, _operand(rows, constants, at, random)], [source, at + 1]):
+        op = _pick(random, operations)
+        while len(operands) < ARITY[op]:
+            operands.append(_operand(rows, constants, at, random))
+        _put(rows, at, slot, _code(op, _shuffled(random, operands[: ARITY[op]])))
+        at += 1
 
 
 def _remove(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
@@ -159,10 +181,11 @@ _CHANGES: tuple[Callable[[Rows, list[float], Random, Sequence[int]], None], ...]
     _rewire,
     _change,
     _square,
+    _extend,
 )
 
 #: Shares of the changes, added up.
-_BOUNDS = tuple(itertools.accumulate((0.3, 0.15, 0.3, 0.15)))
+_BOUNDS = tuple(itertools.accumulate((0.3, 0.15, 0.25, 0.1, 0.1)))
 
 #: The program that evolution begins with: x and a constant.
 SEED = Program(np.array([[0, X, -1, 0]], np.int8), np.array([1.0]), np.zeros(1))
