@@ -198,6 +198,10 @@ def test_text_and_formulas():
     assert other.text() == given.text()
     np.testing.assert_array_equal(other.constants, given.constants)
     assert expression(given) == "c1 / (x + c2) + c3"
-    assert expression(parse("mul x x; sub c1 t1; div x t2", [1.0])) == "x / (c1 - x * x)"
+    assert expression(parse("mul x x; sub c1 t1; div x t2", [1.0])) == "x / (c1 - x^2)"
     assert expression(parse("fma x x c1; sqrt t1", [1.0])) == "sqrt(x * x + c1)"
-    assert expression(parse("add x c1; sub x t1", [1.0]), ["2.5"]) == "x - (x + 2.5)"
+    assert expression(parse("add x c1; sub x t1", [1.0])) == "x - (x + c1)"
+    assert expression(published("f10")) == ("t1 = c3 / x + x; (c1 / (c2 / t1 + t1 + c4) + c5)^8")
+    assert expression(parse("mul x x; add t1 c1; mul t2 t2; div t3 t1", [1.0])) == (
+        "t1 = x^2; (t1 + c1)^2 / t1"
+    )

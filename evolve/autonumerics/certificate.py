@@ -166,7 +166,7 @@ def _quotient(program: Program, x: Any, constants: list[Any]) -> tuple[Any, Any]
 
 
 def proves(
-    program: Program, series: Series, domain: tuple[float, float], relative: bool, bound: float
+    program: Program, series: Series, domain: tuple[float, float], kind: str, bound: float
 ) -> bool:
     """Whether the error is proven to be at most ``bound`` in all of the closed domain.
 
@@ -176,7 +176,8 @@ def proves(
     series : callable
         The target, of a power series of python-flint.
     domain : (float, float)
-    relative : bool
+    kind : str
+        Of the error; see :class:`evolve.autonumerics.targets.Target`.
     bound : float
 
     Raises
@@ -190,12 +191,14 @@ def proves(
             for a, b in zip(program.constants, program.low, strict=True)
         ]
 
-        def error(x: Any) -> list[Any]:
+        def error(x: Any) -> tuple[list[Any], float]:
             top, bottom = _quotient(program, x, constants)
             truth = series(x)
+            relative = kind == "relative"
             found = top / (bottom * truth) - 1 if relative else top / bottom - truth
             held = found.coeffs()
-            return list(held) + [flint.arb(0)] * (_ORDER + 1 - len(held))
+            unit = _binade(truth[0]) if kind == "ulp" else 1.0
+            return list(held) + [flint.arb(0)] * (_ORDER + 1 - len(held)), unit
 
         boxes, left = [domain], _BOXES
         while boxes:
@@ -210,20 +213,34 @@ def proves(
         return True
 
 
-def _bound(flint: Any, error: Callable[[Any], list[Any]], low: float, high: float) -> float:
+def _binade(value: Any) -> float:
+    """Largest power of two that no number of a ball is smaller than, in size, but for 2^-100."""
+    import flint
+
+    least = value.abs_lower() * (1 + flint.arb(2) ** -100)
+    near = float(least)
+    if near == 0.0:
+        return 0.0
+    power = math.ldexp(1.0, math.frexp(near)[1] - 1)
+    return power if least >= power else 0.5 * power
+
+
+def _bound(
+    flint: Any, error: Callable[[Any], tuple[list[Any], float]], low: float, high: float
+) -> float:
     """Bound of the error in a box; infinite where there is none."""
     middle = (flint.arb(low) + flint.arb(high)) / 2
     radius = (flint.arb(high) - flint.arb(low)) / 2
     box = flint.arb(low).union(flint.arb(high))
     best = math.inf
     try:
-        wide = error(flint.arb_series([box, 1], prec=_ORDER + 1))
-        best = _upper(wide[0])
-        near = error(flint.arb_series([middle, 1], prec=_ORDER + 1))
+        wide, unit = error(flint.arb_series([box, 1], prec=_ORDER + 1))
+        best = _upper(wide[0] / unit)
+        near, _ = error(flint.arb_series([middle, 1], prec=_ORDER + 1))
         total = abs(wide[_ORDER]) * radius**_ORDER
         for k in range(_ORDER):
             total += abs(near[k]) * radius**k
-        best = min(best, _upper(total))
+        best = min(best, _upper(total / unit))
     except (ZeroDivisionError, ValueError):
         pass
     return best
@@ -237,7 +254,7 @@ def _upper(value: Any) -> float:
 
 
 def certified(
-    program: Program, series: Series, domain: tuple[float, float], relative: bool, found: float
+    program: Program, series: Series, domain: tuple[float, float], kind: str, found: float
 ) -> float | None:
     """Smallest bound, of four digits, that is proven; ``found`` is the largest error known of.
 
@@ -245,7 +262,7 @@ def certified(
     """
     for slack in (1e-3, 1e-2, 1e-1):
         bound = _rounded_up(found * (1.0 + slack))
-        if proves(program, series, domain, relative, bound):
+        if proves(program, series, domain, kind, bound):
             return bound
     return None
 

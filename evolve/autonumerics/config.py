@@ -9,6 +9,9 @@ from zoo.config import option
 #: Names of the operations, in the order of their codes in :mod:`evolve.autonumerics.programs`.
 OPERATIONS = ("add", "sub", "mul", "div", "fma", "sqrt")
 
+#: What may be small.
+ERRORS = ("relative", "absolute", "ulp")
+
 #: Operations of a program, at most.
 _MOST = 24
 
@@ -27,8 +30,9 @@ class TargetConfig:
     )
     error: str | None = option(
         None,
-        "What is to be small: relative or absolute errors; by default as usual for the target.",
-        choices=("relative", "absolute"),
+        "What is to be small: relative or absolute errors, or errors in units in the last place; "
+        "by default as usual for the target.",
+        choices=ERRORS,
     )
     dtype: str = option(
         "float64",

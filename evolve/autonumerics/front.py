@@ -33,31 +33,35 @@ def published(programs: Sequence[Program], target: Target) -> list[dict[str, Any
 
     Each row has ``ops``, ``digits`` and ``error`` of the program in exact arithmetic, with its
     constants as they are printed; ``certified_error``, a proven bound of it, or None;
-    ``float64_error``, the largest error found when it is run in double precision; ``expression``,
-    ``constants`` and ``program``, its text.
+    ``float64_error``, the largest error found when it is run in double precision;
+    ``minimax_digits``, those that constants of twice the precision would have; ``expression``,
+    ``constants`` and ``program``, its text. Errors are in units of 2^-52 if the target's are in
+    units in the last place.
     """
     grid, fine = grid_of(target), grid_of(target, _FINE)
-    best: dict[int, tuple[float, Program]] = {}
+    best: dict[int, tuple[float, float, Program]] = {}
     for program in programs:
-        made = rounded(polished(program, grid), grid)
+        smooth = polished(program, grid)
+        made = rounded(smooth, grid)
         error = fine.error(made)
-        if error < best.get(made.cost, (math.inf, made))[0]:
-            best[made.cost] = error, made
+        if error < best.get(made.cost, (math.inf,))[0]:
+            best[made.cost] = error, fine.error(smooth), made
     rows: list[dict[str, Any]] = []
+    last = math.inf
     for ops in sorted(best):
-        error, program = best[ops]
-        if rows and not error < _BETTER * rows[-1]["error"]:
+        error, smooth_error, program = best[ops]
+        if not error < _BETTER * last:
             continue
-        rows.append(_row(program, error, fine, target))
+        last = error
+        rows.append(_row(program, error, smooth_error, fine, target))
     return rows
 
 
 def published_singles(programs: Sequence[Program], target: Target) -> list[dict[str, Any]]:
     """Rows of the front of programs in single precision, by operations.
 
-    Each row has ``ulps``, the largest error of all ``numbers`` float32 of the domain in units in
-    the last place, which is also its ``error`` and its ``certified_error``; ``digits`` are those of
-    ``ulps`` times 2^-23.
+    ``error``, which is also ``certified_error``, is the largest one of all ``numbers`` float32 of
+    the domain, in units in the last place; ``digits`` are those of that times 2^-23.
     """
     grid, precision = grid_of(target), Precision(target)
     tuned: dict[int, list[tuple[float, Program]]] = {}
@@ -69,13 +73,12 @@ def published_singles(programs: Sequence[Program], target: Target) -> list[dict[
     for ops in sorted(tuned):
         best = sorted(tuned[ops], key=lambda found: found[0])[:_TRIED]
         ulps, _, program = min((precision.worst(p), k, p) for k, (_, p) in enumerate(best))
-        if rows and not ulps < _BETTER * rows[-1]["ulps"]:
+        if rows and not ulps < _BETTER * rows[-1]["error"]:
             continue
         rows.append(
             {
                 "ops": ops,
                 "digits": -math.log10(ulps * 2.0**-23),
-                "ulps": ulps,
                 "error": ulps,
                 "certified_error": ulps,
                 "numbers": precision.count,
@@ -87,41 +90,48 @@ def published_singles(programs: Sequence[Program], target: Target) -> list[dict[
     return rows
 
 
-def _row(program: Program, error: float, fine: Grid, target: Target) -> dict[str, Any]:
+def _digits(error: float) -> float:
+    return -math.log10(error) if error > 0.0 else math.inf
+
+
+def _row(
+    program: Program, error: float, smooth_error: float, fine: Grid, target: Target
+) -> dict[str, Any]:
     series = series_of(target.name)
     bound = None
     if series is not None and error > 0.0 and available():
-        bound = certified(program, series, target.domain, target.error == "relative", error)
+        bound = certified(program, series, target.domain, target.error, error)
     with np.errstate(all="ignore"):
         values = evaluate(program, fine.x)
         found = float(np.abs(((values - fine.truth) - fine.low) * fine.weights).max())
+    unit = 2.0**52 if target.error == "ulp" else 1.0
     return {
         "ops": program.cost,
-        "digits": -math.log10(error) if error > 0.0 else math.inf,
-        "error": error,
-        "certified_error": bound,
-        "float64_error": found if found == found else math.inf,
+        "digits": _digits(error),
+        "error": error * unit,
+        "certified_error": None if bound is None else bound * unit,
+        "float64_error": found * unit if found == found else math.inf,
+        "minimax_digits": _digits(smooth_error),
         "expression": expression(program),
         "constants": program.constants.tolist(),
         "program": program.text(),
     }
 
 
-def listed(row: Mapping[str, Any], target: str, relative: bool, language: str) -> str:
+def listed(row: Mapping[str, Any], target: str, measure: str, language: str) -> str:
     """Code of a row of the front."""
-    kind = "relative" if relative else "absolute"
-    error = f"largest {kind} error {row['error']:.4g}"
+    kind, unit = ("error", " ULP") if measure == "ulp" else (f"{measure} error", "")
+    error = f"largest {kind} {row['error']:.4g}{unit}"
     if row["certified_error"] is not None:
-        error = f"{kind} error at most {row['certified_error']:.3e}, proven"
+        error = f"{kind} at most {row['certified_error']:.3e}{unit}, proven"
     ops = f"{row['ops']} operation{'s' if row['ops'] > 1 else ''}"
-    single, kind = "ulps" in row, "float64"
-    told = [
-        f"In exact arithmetic: {error}.",
-        f"In double precision: {row.get('float64_error', 0.0):.4g}, the largest found.",
-    ]
+    single, kind = "numbers" in row, "float64"
+    told = [f"In exact arithmetic: {error}."]
     if single:
         kind = "float32"
-        told = [f"Largest error of all {row['numbers']:,} float32: {row['ulps']:.4g} ULP."]
+        told = [f"Largest error of all {row['numbers']:,} float32: {row['error']:.4g} ULP."]
+    else:
+        told += [f"In double precision: {row['float64_error']:.4g}{unit}, the largest found."]
     about = [
         f"{target}: {ops}.",
         *told,

@@ -32,11 +32,12 @@ def truth_at(target: Target, x: Array) -> tuple[Array, Array]:
 
 
 def _weights(target: Target, truth: Array) -> Array:
-    """What makes differences errors: 0 at a zero of the function, if errors are relative."""
+    """What makes differences errors: 0 at a zero of the function, if errors are not absolute."""
     if target.error == "absolute":
         return np.ones_like(truth)
+    size = np.abs(truth) if target.error == "relative" else np.ldexp(1.0, np.frexp(truth)[1] - 1)
     with np.errstate(divide="ignore"):
-        return np.where(truth == 0.0, 0.0, 1.0 / np.abs(truth))
+        return np.where(truth == 0.0, 0.0, 1.0 / size)
 
 
 def chebyshev(domain: tuple[float, float], count: int, ends: bool = False) -> Array:

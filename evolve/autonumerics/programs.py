@@ -202,28 +202,46 @@ def _folded(rows: list[list[int]], depends: list[bool], values: list[float], ope
         return float(_FOLD[op](*parts))
 
 
-def expression(given: Program, symbols: Sequence[str] | None = None) -> str:
-    """The program as one formula, where shared results are repeated."""
-    names = symbols or [f"c{k + 1}" for k in range(len(given.constants))]
+def expression(given: Program) -> str:
+    """The program as formulas: results that are used more than once first, then the last one.
+
+    They are separated by "; ", and squares of squares are powers.
+    """
     signs = {ADD: "+", SUB: "-", MUL: "*", DIV: "/"}
-    texts: list[tuple[str, int]] = []  # and how tightly it binds
+    rows = given.codes.tolist()
+    uses = [0] * (len(rows) + 1)
+    for op, *operands in rows:
+        for operand in set(operands[: ARITY[op]]) if op == MUL else operands[: ARITY[op]]:
+            if operand > 0:
+                uses[operand] += 1
+    texts: list[tuple[str, int, int]] = []  # and how tightly it binds, and the power that it is of
+    lines: list[str] = []
 
-    def of(operand: int) -> tuple[str, int]:
-        if operand == X:
-            return "x", 9
-        return texts[operand - 1] if operand > 0 else (names[-operand - 1], 9)
+    def of(operand: int, least: int) -> str:
+        if operand <= 0:
+            return "x" if operand == X else f"c{-operand}"
+        text, tight, power = texts[operand - 1]
+        if power > 1:
+            return f"{text}^{power}"
+        return text if tight >= least else f"({text})"
 
-    def held(part: tuple[str, int], least: int) -> str:
-        return part[0] if part[1] >= least else f"({part[0]})"
-
-    for op, *operands in given.codes.tolist():
-        parts = [of(o) for o in operands[: ARITY[op]]]
-        if op in signs:
+    for k, (op, *operands) in enumerate(rows, 1):
+        a, b, c = operands
+        power = 1
+        if op == MUL and a == b:
+            text, tight, power = of(a, 9), 9, 2
+            if a > 0 and texts[a - 1][2] > 1:
+                text, power = texts[a - 1][0], 2 * texts[a - 1][2]
+        elif op in signs:
             tight = 1 if op in (ADD, SUB) else 2
-            right = tight + (op in (SUB, DIV))
-            texts.append((f"{held(parts[0], tight)} {signs[op]} {held(parts[1], right)}", tight))
+            text = f"{of(a, tight)} {signs[op]} {of(b, tight + (op in (SUB, DIV)))}"
         elif op == FMA:
-            texts.append((f"{held(parts[0], 2)} * {held(parts[1], 2)} + {parts[2][0]}", 1))
+            text, tight = f"{of(a, 2)} * {of(b, 2)} + {of(c, 1)}", 1
         else:
-            texts.append((f"sqrt({parts[0][0]})", 9))
-    return texts[-1][0] if texts else names[0]
+            text, tight = f"sqrt({of(a, 0)})", 9
+        texts.append((text, tight, power))
+        if uses[k] > 1:
+            name = f"t{len(lines) + 1}"
+            lines.append(f"{name} = {of(k, 0)}")
+            texts[-1] = name, 9, 1
+    return "; ".join([*lines, of(len(rows), 0) if rows else "c1"])

@@ -79,7 +79,7 @@ def assembled(
         "method": "autonumerics",
         "target": os.path.basename(target.name),
         "domain": [low, high],
-        "relative": target.error == "relative",
+        "measure": target.error,
         "operations": [OPERATIONS[op] for op in domain.operations],
         "dtype": given.dtype,
     }
@@ -126,7 +126,12 @@ def target_of(given: TargetConfig) -> Target:
         )
     if given.domain is not None:
         target = replace(target, domain=interval(given.domain))
-    return target if given.error is None else replace(target, error=given.error)
+    kind = given.error
+    if given.dtype == "float32":
+        if kind not in (None, "ulp"):
+            raise InputError(f"float32 goes with --error ulp, got {kind}")
+        kind = "ulp"
+    return target if kind is None else replace(target, error=kind)
 
 
 def interval(text: str) -> tuple[float, float]:
@@ -180,16 +185,15 @@ def digest(grid: Grid) -> str:
 def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     """Title, and rows of a label and a text, that tell of a result."""
     rows = []
-    kind = "relative error" if result["relative"] else "absolute error"
-    if result["dtype"] == "float32":
-        kind = "float32"
+    kind = result["dtype"] if result["measure"] == "ulp" else f"{result['measure']} error"
+    unit = " ULP" if result["measure"] == "ulp" else ""
     for row in result["front"]:
         proven = "not proven"
         if row["certified_error"] is not None:
-            proven = f"proven {row['certified_error']:.3e}"
+            proven = f"proven {row['certified_error']:.3e}{unit}"
         text = f"{row['digits']:6.2f} digits, {proven}: {row['expression']}"
         if result["dtype"] == "float32":
-            text = f"{row['ulps']:.4g} ULP, all {row['numbers']:,} tried: {row['expression']}"
+            text = f"{row['error']:.4g} ULP, all {row['numbers']:,} tried: {row['expression']}"
         rows.append((f"{row['ops']} operations", text))
     seconds = float(result["seconds"])
     rate = f", {result['fits'] / seconds:.3g} fits/s" if seconds > 0 else ""
@@ -222,7 +226,7 @@ def code(result: Mapping[str, Any], language: str, ops: int | None) -> str:
         raise InputError(f"no program of {ops} operations is on the front; there are {known}")
     low, high = result["domain"]
     return listed(
-        rows[ops], f"{result['target']} on [{low:g}, {high:g}]", result["relative"], language
+        rows[ops], f"{result['target']} on [{low:g}, {high:g}]", result["measure"], language
     )
 
 

@@ -20,7 +20,8 @@ class Target:
     domain : (float, float)
         Closed interval.
     error : str
-        "relative" or "absolute".
+        "relative", "absolute", or "ulp": relative to the largest power of two that is not larger
+        than the value, of which a unit in the last place is 2^-52 in double precision.
     """
 
     name: str
