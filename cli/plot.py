@@ -67,6 +67,17 @@ def draw(
         name = f"{what}, {result['method']}"
     figure.suptitle(name)
     figure.tight_layout()
+    save(figure, path)
+
+
+def save(figure: Any, path: str) -> None:
+    """Write a picture to a file, whose name says the format.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
     try:
         figure.savefig(path)
     except OSError as error:
@@ -89,7 +100,7 @@ def _column(rows: list[dict[str, Any]], name: str) -> Array:
 
 
 def _convergence(axes: Any, rows: list[dict[str, Any]], minimum: float | None) -> None:
-    units = ("evaluations", "candidates", "queries")
+    units = ("evaluations", "candidates", "queries", "fits")
     unit = next(name for name in units if name in rows[-1])
     evaluations = _column(rows, unit)
     curves = {name: _column(rows, name) for name in ("best", "median", "worst") if name in rows[-1]}

@@ -15,12 +15,16 @@ _ROWS = 10
 @click.command(short_help="Show a run: table, or a picture with --plot.")
 @click.argument("run", metavar="RUN")
 @click.option(
-    "--plot", metavar="FILE.png", help="Draw the convergence, and particles in two dimensions."
+    "--plot",
+    metavar="FILE.png",
+    help="Draw the convergence, and particles in two dimensions; of programs the front.",
 )
 @click.option(
     "--emit", metavar="LANGUAGE", help="Print a program of its front: c, python, numba or latex."
 )
-@click.option("--ops", type=int, metavar="N", help="With --emit: the one of N operations.")
+@click.option(
+    "--ops", type=int, metavar="N", help="With --emit, --plot: the program of N operations."
+)
 @click.option("--json", is_flag=True, help="Print one JSON object.")
 def show(run: str, plot: str | None, emit: str | None, ops: int | None, json: bool) -> None:
     """Show the run in the folder RUN: its parameters, its result, its last rows of history."""
@@ -33,12 +37,12 @@ def show(run: str, plot: str | None, emit: str | None, ops: int | None, json: bo
     stored = read_run(folder)
     config = stored_problem(stored)
     result = read_result(folder)
-    if emit is not None or ops is not None:
+    if emit is not None or (ops is not None and plot is None):
         print(_code(stored, result, emit, ops), end="")
         return
     rows = [row for row in folder.history() if isinstance(row, dict)]
     minimum = known_minimum(config)
-    if plot is not None:
+    if plot is not None and not _picture(stored, result, plot, ops):
         from cli.plot import draw
 
         draw(plot, stored["problem"].get("name") or stored["method"], config, rows, result, minimum)
@@ -81,10 +85,35 @@ def _code(stored: Any, result: Any, language: str | None, ops: int | None) -> st
     if not hasattr(study, "code"):
         raise InputError(f"--emit and --ops are for runs of autonumerics, not {stored['method']}")
     if language is None:
-        raise InputError("--ops goes with --emit")
+        raise InputError("--ops goes with --emit or --plot")
     if result is None:
         raise InputError("the run has no result yet")
     return str(study.code(result, language, ops))
+
+
+def _picture(stored: Any, result: Any, path: str, ops: int | None) -> bool:
+    """Draw what is special to a method into a file; False: there is no such thing.
+
+    Raises
+    ------
+    InputError
+        If it cannot be drawn.
+    """
+    from zoo import methods
+    from zoo.errors import InputError
+
+    study = methods.get(stored["method"]).study_module()
+    if not hasattr(study, "picture") or result is None:
+        if ops is not None:
+            raise InputError("--ops is for finished runs of autonumerics")
+        return False
+    from cli.figure import empty_figure
+    from cli.plot import save
+
+    figure = empty_figure(11.0, 4.6, 150, "plot")
+    study.picture(figure, stored, result, ops)
+    save(figure, path)
+    return True
 
 
 def _state(path: Path, finished: bool) -> str:

@@ -291,7 +291,7 @@ def test_bad_questions(found, here, capsys):
     for given, words in (
         ("--emit java", "--emit must be c | python | numba | latex, got 'java'"),
         ("--emit c --ops 99", "no program of 99 operations is on the front; there are 1, 2"),
-        ("--ops 3", "--ops goes with --emit"),
+        ("--ops 3", "--ops goes with --emit or --plot"),
     ):
         assert words in refused(capsys, "show", str(found), *given.split())
     assert len(LANGUAGES) == 4

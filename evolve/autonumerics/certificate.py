@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from evolve.autonumerics.programs import ADD, ARITY, DIV, MUL, SUB, Program
-from zoo.errors import InputError
+from zoo.extras import needed
 
 #: Bits of the arithmetic, order of the polynomials, and boxes, at most.
 _BITS, _ORDER, _BOXES = 200, 10, 20_000
@@ -32,12 +32,7 @@ Series = Callable[[Any], Any]
 @contextmanager
 def _arb() -> Iterator[Any]:
     """python-flint, at work in our precision."""
-    try:
-        import flint
-    except ImportError:
-        raise InputError(
-            "certificates need python-flint: pip install 'zoo[autonumerics]'"
-        ) from None
+    flint = needed("flint", "certificates need python-flint", "autonumerics")
     before = flint.ctx.prec, flint.ctx.cap
     flint.ctx.prec, flint.ctx.cap = _BITS, _ORDER + 1
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 from collections.abc import Mapping
@@ -19,11 +18,13 @@ from evolve.autonumerics.emit import LANGUAGES
 from evolve.autonumerics.front import listed, published, published_singles
 from evolve.autonumerics.grid import Grid
 from evolve.autonumerics.numerics import Numerics, numerics
+from evolve.autonumerics.picture import draw
 from evolve.autonumerics.targets import TARGETS, Target
 from evolve.search.config import SearchConfig
 from evolve.search.method import Islands
 from zoo.config import build, taken
 from zoo.errors import InputError, RunError
+from zoo.extras import needed
 from zoo.objectives.load import named
 from zoo.optimize import as_seed, numbers, words
 from zoo.runtime.folder import CONFIG, RunFolder
@@ -109,8 +110,7 @@ def target_of(given: TargetConfig) -> Target:
     InputError
         If there is none of that name, or it has no finite values in the domain.
     """
-    if importlib.util.find_spec("mpmath") is None:
-        raise InputError("autonumerics needs mpmath: pip install 'zoo[autonumerics]'")
+    needed("mpmath", "autonumerics needs mpmath", "autonumerics")
     if given.target in TARGETS:
         target = TARGETS[given.target]
     elif ":" in given.target:
@@ -218,16 +218,36 @@ def code(result: Mapping[str, Any], language: str, ops: int | None) -> str:
     """
     if language not in LANGUAGES:
         raise InputError(f"--emit must be {' | '.join(LANGUAGES)}, got {language!r}")
-    rows = {row["ops"]: row for row in result["front"]}
-    if ops is None and rows:
-        ops = max(rows)
-    if ops not in rows:
-        known = ", ".join(str(number) for number in rows)
-        raise InputError(f"no program of {ops} operations is on the front; there are {known}")
     low, high = result["domain"]
-    return listed(
-        rows[ops], f"{result['target']} on [{low:g}, {high:g}]", result["measure"], language
-    )
+    title = f"{result['target']} on [{low:g}, {high:g}]"
+    return listed(_row_of(result, ops), title, result["measure"], language)
+
+
+def _row_of(result: Mapping[str, Any], ops: int | None) -> Mapping[str, Any]:
+    """Row of the front with so many operations, by default the last one."""
+    rows = {row["ops"]: row for row in result["front"]}
+    if not rows:
+        raise InputError("the front is empty: no program has values in all of the domain")
+    chosen = max(rows) if ops is None else ops
+    if chosen not in rows:
+        known = ", ".join(str(number) for number in rows)
+        raise InputError(f"no program of {chosen} operations is on the front; there are {known}")
+    row: Mapping[str, Any] = rows[chosen]
+    return row
+
+
+def picture(
+    figure: Any, stored: Mapping[str, Any], result: Mapping[str, Any], ops: int | None
+) -> None:
+    """Draw a front beside the baselines, and the error of its program of so many operations.
+
+    Raises
+    ------
+    InputError
+        If there is no such program, or its target is no longer there.
+    """
+    row = _row_of(result, ops)
+    draw(figure, target_of(build(TargetConfig, stored["problem"])), result, row)
 
 
 def _located(given: TargetConfig) -> TargetConfig:
