@@ -71,9 +71,11 @@ class Numerics:
         self.operations, self.most = tuple(operations), most
         constants = 1 + most * max(ARITY[op] - 1 for op in self.operations)
         self._fitter = Fitter(nodes, most, max(constants, 2))
-        self._points = grid.x[0] + (grid.x[-1] - grid.x[0]) * (np.arange(LANES) + 0.37) / LANES
-        self._rows = np.zeros((2 + 3 * most, BLOCK))
-        self._out = np.zeros(LANES)
+        points = grid.x[0] + (grid.x[-1] - grid.x[0]) * (np.arange(LANES) + 0.37) / LANES
+        dtype, self._probed = (np.float64, 4) if precision is None else (np.float32, LANES)
+        self._points = points.astype(dtype)
+        self._rows = np.zeros((2 + 3 * most, BLOCK), dtype)
+        self._out = np.zeros(LANES, dtype)
 
     def fresh(self) -> Numerics:
         """The same with memory of its own."""
@@ -92,11 +94,15 @@ class Numerics:
         return genome.cost
 
     def key(self, genome: Program) -> int:
-        """Hash of the values with fixed constants, to seven digits."""
-        constants = _PROBES[: len(genome.constants)]
+        """Hash of the values with fixed constants: to seven digits, or of single precision.
+
+        Programs that compute the same in exact arithmetic are the same thing, unless it is their
+        rounding that counts.
+        """
+        constants = _PROBES[: len(genome.constants)].astype(self._out.dtype)
         run(genome.codes, constants, self._points, self._rows, self._out)
         with np.errstate(over="ignore"):
-            seen = self._out[:4].astype(np.float32).tobytes()
+            seen = self._out[: self._probed].astype(np.float32).tobytes()
         return int.from_bytes(blake2b(seen, digest_size=8).digest())
 
     def assess(
