@@ -40,6 +40,7 @@ def by_hand(target: Target) -> dict[int, float]:
         fitter = Fitter(nodes, made.cost + _SQUARES, len(made.constants))
         starts = fresh(random, (_STARTS, len(made.constants)))
         made = made.with_constants(fitter.fit(made, starts, _STAGES)[1])
+        error = math.inf
         for squares in range(_SQUARES + 1):
             if squares:
                 last = made.cost

@@ -79,7 +79,7 @@ class Numerics:
 
     def fresh(self) -> Numerics:
         """The same with memory of its own."""
-        return Numerics(self.nodes, self.grid, self.operations, self.most, self.precision)
+        return type(self)(self.nodes, self.grid, self.operations, self.most, self.precision)
 
     def seeds(self) -> list[Program]:
         """The smallest program."""
