@@ -1,5 +1,7 @@
 """Proofs of the largest error: of what is true, and of nothing else."""
 
+from dataclasses import replace
+
 import flint
 import mpmath
 import numpy as np
@@ -8,6 +10,7 @@ from published_programs import published
 
 from evolve.autonumerics.certificate import certified, proves, series_of
 from evolve.autonumerics.grid import grid_of
+from evolve.autonumerics.interpreter import evaluate_dd
 from evolve.autonumerics.polish import polished
 from evolve.autonumerics.programs import parse
 from evolve.autonumerics.targets import TARGETS
@@ -76,6 +79,20 @@ def test_certified_bounds_are_tight():
     assert (
         certified(published("f3"), exp2, (0.0, 1.0), "relative", 1e-9) is None
     )  # it is not so good
+
+
+def test_units_in_the_last_place():
+    """Relative to the binade: twice the error, at one and the same distance, below each power."""
+    target = replace(TARGETS["exp"], domain=(0.0, 2.0), error="ulp")
+    given = polished(parse("mul c1 x; add t1 c2; mul t2 x; add t3 c3", [1, 1, 1]), grid_of(target))
+    x = np.linspace(0, 2, 20001)
+    values = evaluate_dd(given, x)[0]
+    worst = (np.abs(values - np.exp(x)) / np.spacing(np.exp(x))).max() * 2.0**-52
+    assert grid_of(target, 20001).error(given) == pytest.approx(worst, rel=1e-4)
+    series = series_of("exp")
+    bound = certified(given, series, target.domain, "ulp", worst)
+    assert worst <= bound <= worst * 1.003
+    assert not proves(given, series, target.domain, "ulp", worst * 0.999)
 
 
 def test_precision_of_others_is_left_as_it_was():

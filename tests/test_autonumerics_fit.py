@@ -10,13 +10,15 @@ from test_autonumerics_programs import random_program
 
 from evolve.autonumerics.baselines import FAMILIES, baselines, best
 from evolve.autonumerics.fit import Fitter
-from evolve.autonumerics.grid import grid_of
+from evolve.autonumerics.grid import Grid, grid_of
 from evolve.autonumerics.interpreter import evaluate
 from evolve.autonumerics.levenberg import NODES, derivatives
+from evolve.autonumerics.numerics import numerics
 from evolve.autonumerics.polish import polished, rounded
-from evolve.autonumerics.programs import parse
+from evolve.autonumerics.programs import ADD, DIV, MUL, SUB, parse, program
 from evolve.autonumerics.remez import best_rational
 from evolve.autonumerics.targets import TARGETS
+from evolve.autonumerics.variation import fresh
 
 EXP2 = TARGETS["exp2"]
 CUBIC = "mul c1 x; add t1 c2; mul t2 x; add t3 c3; mul t4 x; add t5 c4"
@@ -84,6 +86,58 @@ def test_random_starts_find_the_best_constants(name, least, rms):
     found, constants = fitter.fit(given, starts, np.array([[64, 12], [6, 60]]))
     assert found == pytest.approx(rms, rel=1e-4)
     assert fitter.refine(given.with_constants(constants), 20)[0] == pytest.approx(rms, rel=1e-4)
+
+
+CORE = published("f10").codes[:7]  # of the published program, without its squares
+
+
+def squared(given):
+    codes = [*given.codes.tolist(), [MUL, given.cost, given.cost, 0]]
+    return program(codes, given.constants, given.low)
+
+
+def core():
+    """The core of the best program, of 9.2 digits, its constants fitted."""
+    given = program(CORE, published("f10").constants)
+    starts = fresh(np.random.default_rng(3), (200, len(given.constants)))
+    _, constants = Fitter(nodes_of(EXP2), 12, 8).fit(given, starts, STAGES)
+    return given.with_constants(constants)
+
+
+STAGES = np.array([[200, 20], [30, 60], [5, 300]])
+
+
+def test_steps_follow_the_bend_of_a_valley():
+    """Towards 2^(15 x/8) from the square of a program for 2^x: without the bend 150 steps."""
+    given = squared(core())
+    nodes = nodes_of(EXP2)
+    truth = nodes.truth ** (15 / 8)
+    between = Grid(nodes.x, truth, np.zeros_like(truth), 1 / truth)
+    fitter = Fitter(between, 12, 8)
+    for steps, least, most in ((5, 1e-7, 1.0), (20, 0.0, 5.1e-10)):
+        rms, _ = fitter.fit(given, given.constants[None].copy(), np.array([[1, steps]]))
+        assert least <= rms <= most
+
+
+def test_a_square_is_led_to_the_target():
+    domain = numerics(EXP2, [ADD, SUB, MUL, DIV], 10)
+    found = core()
+    for digits in (10.99, 12.79, 14.6):
+        score, found = domain.assess(squared(found), digits - 1, np.random.default_rng(0))
+        assert score >= digits
+    # From the same constants the same program is not found at once.
+    _, other = domain._fitter.fit(
+        squared(core()), squared(core()).constants[None].copy(), np.array([[1, 1000]])
+    )
+    assert -math.log10(domain.grid.error(squared(core()).with_constants(other))) < 10
+
+
+def test_leading_ends_where_errors_are_large():
+    given = parse("mul x x; add t1 c1", [1.0])
+    fitter = Fitter(nodes_of(EXP2), 12, 8)
+    plain, _ = fitter.fit(given, np.array([[1.0]]), np.array([[1, 50]]))
+    led, _ = fitter.fit(given, np.array([[1.0]]), np.array([[1, 50]]), 1e-9)
+    assert led == pytest.approx(plain, rel=1e-6)
 
 
 def test_a_program_without_a_value_is_no_fit():

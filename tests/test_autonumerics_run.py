@@ -11,12 +11,16 @@ import sys
 import numpy as np
 import pytest
 from commands import called, ran, refused, start, until
+from test_ray import at_step, kill
 
 from evolve.autonumerics import study
+from evolve.autonumerics.discover import discover, resume
 from evolve.autonumerics.emit import LANGUAGES
 from evolve.autonumerics.interpreter import evaluate
 from evolve.autonumerics.programs import parse
 from zoo.config import options_of
+from zoo.errors import InputError
+from zoo.runtime import loop
 from zoo.runtime.folder import RunFolder
 from zoo.runtime.launch import launch, taken_up
 
@@ -102,6 +106,18 @@ def test_the_same_bits_on_workers(found, here, crews):
     for count, crew in crews.items():
         on(again(found, here / str(count)), crew=crew, placement=crew.placement)
         assert outcome(here / str(count)) == outcome(found)
+
+
+def test_a_worker_killed_in_the_middle(found, here, crews, monkeypatch):
+    monkeypatch.setattr(loop, "_TELLING", 0.0)
+    callback = at_step(1, lambda: kill(crews[2], 1))
+    crew = crews[2]
+    again(found, here / "killed")
+    result = on(here / "killed", crew=crew, placement=crew.placement, callback=callback)
+    assert callback.done == [1]
+    assert result.workers["lost"] == 1
+    assert result.workers["replayed"] >= 1  # islands remember what they have tried
+    assert outcome(here / "killed") == outcome(found)
 
 
 def test_killed_and_resumed(found, here, capsys):
@@ -241,6 +257,67 @@ def test_single_precision(here, capsys):
     np.testing.assert_array_equal(names[f"exp2_{row['ops']}"](x), expected)
 
 
+def test_units_in_the_last_place(here, capsys):
+    few = ["--target", "exp", "--domain", "0,2", "--error", "ulp", "--max-ops", "4"]
+    few += ["--islands", "1", "--batch", "200", "--candidates", "600", "--out", "run"]
+    row = search(capsys, *few)["front"][-1]
+    x = np.linspace(0, 2, 4001)
+    values = evaluate(parse(row["program"], row["constants"]), x)
+    worst = (np.abs(values - np.exp(x)) / np.spacing(np.exp(x))).max()
+    assert worst == pytest.approx(row["error"], rel=2e-3)
+    assert row["digits"] == pytest.approx(-np.log10(row["error"] * 2.0**-52))
+    assert row["error"] <= row["certified_error"] <= row["error"] * 1.02
+    out = called(capsys, "show", "run")[1]
+    assert "exp on [0, 2], float64: autonumerics" in out
+    assert f"proven {row['certified_error']:.3e} ULP" in out
+    assert "ULP, proven" in called(capsys, "show", "run", "--emit", "c")[1]
+
+
+def test_a_picture(found, here, capsys):
+    code, out, err = called(capsys, "show", str(found), "--plot", "front.png", "--ops", "3")
+    assert (code, err) == (0, "")
+    assert "3 operations" in out  # of the table
+    assert (here / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert "no program of 77" in refused(
+        capsys, "show", str(found), "--plot", "a.png", "--ops", "77"
+    )
+    folder = again(found, here / "unfinished")
+    assert "no history to draw" in refused(capsys, "show", str(folder), "--plot", "a.png")
+    assert not (here / "a.png").exists()
+
+
+def cube(x):
+    return x**3 + 1
+
+
+def test_from_python(here, capsys):
+    few = {"islands": 1, "batch": 50, "candidates": 100, "max_ops": 4}
+    told = []
+    result = discover(cube, domain=(0, 2), **few, seed=3, folder="run", callback=told.append)
+    assert result.success
+    assert told[-1].done == 100
+    assert result.target == "cube"
+    assert "def cube_3(x)" in study.code(result, "python", 3)
+    assert resume("run").front == result.front
+    for name in ("result.json", "snapshot.npz"):
+        (here / "run" / name).unlink(missing_ok=True)
+    assert "discover.resume continues it" in refused(capsys, "resume", "run")
+    with pytest.raises(InputError, match="is not the function that"):
+        resume("run", lambda x: x**3 + 2)
+    assert resume("run", cube, threads=1).front == result.front
+    for given, options, words in (
+        (cube, {}, "cube needs a domain: domain = "),
+        (3, {}, "target must be a name or a function, got int"),
+        ("exp2", {"max_op": 3}, "unknown parameter 'max_op'; known are target, domain"),
+        ("exp2", {"domain": (1, 0)}, "A < B"),
+    ):
+        with pytest.raises(InputError, match=words):
+            discover(given, **options)
+    named = discover("exp2", **few, seed=3)
+    arguments = [f"--{k.replace('_', '-')}={v}" for k, v in few.items()]
+    assert search(capsys, *arguments, "--seed", "3")["front"] == named.front
+
+
 def test_time_is_kept(here, capsys):
     result = search(capsys, "--minutes", "0.01", "--batch", "20")
     assert result["status"] == "seconds"
@@ -269,7 +346,8 @@ BAD = [
     ("--domain 1", "domain must be two finite numbers"),
     ("--domain 0,inf", "domain must be two finite numbers"),
     ("--domain a,b", "domain must be two finite numbers"),
-    ("--error ulps", "error"),
+    ("--error ulps", "error must be relative | absolute | ulp, got 'ulps'"),
+    ("--error relative --dtype float32", "float32 goes with --error ulp, got relative"),
     ("--max-ops 0", "max_ops must be >= 1 and <= 24, got 0"),
     ("--max-ops 25", "max_ops must be >= 1 and <= 24, got 25"),
     ("--operations add,pow", "operations must be some of add, sub, mul, div, fma, sqrt"),

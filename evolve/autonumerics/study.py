@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -33,9 +33,19 @@ from zoo.runtime.launch import Prepared
 
 def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
     """Prepare a run; see :func:`zoo.minimization.prepare`."""
-    given = _located(taken(TargetConfig, values))
-    config = build(SearchConfig, values)
-    target = target_of(given)
+    given = located(taken(TargetConfig, values))
+    return searched(name, given, build(SearchConfig, values), seed)
+
+
+def searched(
+    name: str,
+    given: TargetConfig,
+    config: SearchConfig,
+    seed: int,
+    function: Callable[[Any], Any] | None = None,
+) -> Prepared:
+    """Prepare a search; ``function`` is a target that is known to Python only."""
+    target = target_of(given, function)
     domain = domain_of(target, given)
     described = {
         "method": name,
@@ -44,6 +54,7 @@ def prepare(name: str, values: dict[str, Any], seed: int) -> Prepared:
         "budget": {},
         "seed": seed,
         "truth": digest(domain.grid),
+        "from_python": function is not None,
     }
     return assembled(given, config, target, domain, seed, described)
 
@@ -52,13 +63,35 @@ def reopen(stored: Mapping[str, Any], folder: RunFolder, objective: str | None) 
     """Prepare a stored run again; see :func:`zoo.minimization.reopen`."""
     if objective is not None:
         raise InputError("--objective is for runs that minimize one; this one evolves programs")
+    return reopened(stored, folder)
+
+
+def reopened(
+    stored: Mapping[str, Any],
+    folder: RunFolder,
+    function: Callable[[Any], Any] | None = None,
+) -> Prepared:
+    """Prepare a stored search again; ``function`` is its target, if Python alone knows it.
+
+    Raises
+    ------
+    InputError
+        If the target is not the one that the search was started with.
+    RunError
+        If the folder is damaged.
+    """
     try:
         given = build(TargetConfig, stored["problem"])
         config = build(SearchConfig, numbers(SearchConfig, stored["config"]))
         seed = as_seed(stored["seed"])
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise RunError(f"{folder.path / CONFIG} is damaged: {error}") from error
-    target = target_of(given)
+    if stored.get("from_python") and function is None:
+        raise InputError(
+            f"{folder.path} was started from Python, with the function {given.target}: "
+            "evolve.autonumerics.discover.resume continues it there"
+        )
+    target = target_of(given, function)
     domain = domain_of(target, given)
     if stored.get("truth") != digest(domain.grid):
         raise InputError(f"{given.target} is not the function that {folder.path} was started with")
@@ -102,8 +135,8 @@ def assembled(
     )
 
 
-def target_of(given: TargetConfig) -> Target:
-    """Target of what a command was given.
+def target_of(given: TargetConfig, function: Callable[[Any], Any] | None = None) -> Target:
+    """Target of what a command was given, or of a function of that name.
 
     Raises
     ------
@@ -111,7 +144,11 @@ def target_of(given: TargetConfig) -> Target:
         If there is none of that name, or it has no finite values in the domain.
     """
     needed("mpmath", "autonumerics needs mpmath", "autonumerics")
-    if given.target in TARGETS:
+    if function is not None:
+        if given.domain is None:
+            raise InputError(f"{given.target} needs a domain: domain = (A, B)")
+        target = Target(given.target, function, (0.0, 1.0))
+    elif given.target in TARGETS:
         target = TARGETS[given.target]
     elif ":" in given.target:
         if given.domain is None:
@@ -247,10 +284,14 @@ def picture(
         If there is no such program, or its target is no longer there.
     """
     row = _row_of(result, ops)
+    if stored.get("from_python"):
+        raise InputError(
+            f"{result['target']} is a function of Python's: it is not here to be drawn"
+        )
     draw(figure, target_of(build(TargetConfig, stored["problem"])), result, row)
 
 
-def _located(given: TargetConfig) -> TargetConfig:
+def located(given: TargetConfig) -> TargetConfig:
     """Name of a file made absolute: a run may be resumed from another folder."""
     where, colon, name = given.target.rpartition(":")
     if colon and where.endswith(".py"):
