@@ -51,7 +51,7 @@ class ByChance(Numerics):
 
     def vary(self, genome: Program, random: np.random.Generator) -> Program:
         """So many changes, by chance."""
-        made = variation.SEED
+        made = self.seeds()[0]
         for _ in range(1 + int(random.integers(2 * self.most))):
             made = super().vary(made, random)
         return made

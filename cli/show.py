@@ -30,6 +30,7 @@ def show(run: str, plot: str | None, emit: str | None, ops: int | None, json: bo
     """Show the run in the folder RUN: its parameters, its result, its last rows of history."""
     from cli.stored import read_result, read_run
     from cli.summary import as_json, lines, print_json
+    from zoo.errors import InputError
     from zoo.minimization import known_minimum, stored_problem
     from zoo.runtime.folder import PARTIAL, RunFolder
 
@@ -37,6 +38,8 @@ def show(run: str, plot: str | None, emit: str | None, ops: int | None, json: bo
     stored = read_run(folder)
     config = stored_problem(stored)
     result = read_result(folder)
+    if emit is not None and (plot is not None or json):
+        raise InputError("--emit goes without --plot and --json")
     if emit is not None or (ops is not None and plot is None):
         print(_code(stored, result, emit, ops), end="")
         return
@@ -107,11 +110,13 @@ def _picture(stored: Any, result: Any, path: str, ops: int | None) -> bool:
         if ops is not None:
             raise InputError("--ops is for finished runs of autonumerics")
         return False
+    from cli.execution import stdout_for_results
     from cli.figure import empty_figure
     from cli.plot import save
 
     figure = empty_figure(11.0, 4.6, 150, "plot")
-    study.picture(figure, stored, result, ops)
+    with stdout_for_results():  # a target may print
+        study.picture(figure, stored, result, ops)
     save(figure, path)
     return True
 

@@ -9,11 +9,12 @@ import pytest
 from published_programs import published
 
 from evolve.autonumerics.certificate import certified, proves, series_of
+from evolve.autonumerics.front import published as published_rows
 from evolve.autonumerics.grid import grid_of
 from evolve.autonumerics.interpreter import evaluate_dd
 from evolve.autonumerics.polish import polished
 from evolve.autonumerics.programs import parse
-from evolve.autonumerics.targets import TARGETS
+from evolve.autonumerics.targets import TARGETS, Target
 
 EXP2 = TARGETS["exp2"]
 
@@ -89,10 +90,34 @@ def test_units_in_the_last_place():
     values = evaluate_dd(given, x)[0]
     worst = (np.abs(values - np.exp(x)) / np.spacing(np.exp(x))).max() * 2.0**-52
     assert grid_of(target, 20001).error(given) == pytest.approx(worst, rel=1e-4)
-    series = series_of("exp")
+    series = series_of(target)
     bound = certified(given, series, target.domain, "ulp", worst)
     assert worst <= bound <= worst * 1.003
     assert not proves(given, series, target.domain, "ulp", worst * 0.999)
+
+
+def test_functions_of_ones_own_are_not_taken_for_known_ones():
+    own = Target("exp2", lambda x: 2**x * (1 + 1e-6 * x), (0.0, 1.0))
+    assert series_of(EXP2) is not None
+    assert series_of(replace(EXP2, domain=(0.5, 1.0))) is not None
+    assert series_of(own) is None
+    assert published_rows([published("f5")], own)[0]["certified_error"] is None
+
+
+def test_square_roots_of_zero():
+    """Bessel's I_1/2 by sqrt(x) (c + c x^2), as its series begins."""
+    target = TARGETS["bessel_i_half"]
+    given = parse("mul x x; mul t1 c1; add t2 c2; sqrt x; mul t3 t4", [0.13, 0.8])
+    found = polished(given, grid_of(target))
+    worst = grid_of(target, 2001).error(found)
+    bound = certified(found, series_of(target), (0.0, 1.0), "absolute", worst)
+    assert worst <= bound <= worst * 1.02
+    inside = parse("mul x c1; sqrt t1; mul t2 c2", [2.0, 0.5])
+    assert certified(inside, series_of(target), (0.0, 1.0), "absolute", 0.3) is not None
+    outside = parse("mul x c1; sqrt t1; mul t2 c2", [-2.0, 0.5])
+    assert not proves(outside, series_of(target), (0.0, 1.0), "absolute", 1e9)
+    shifted = parse("sub x c1; sqrt t1", [1e-3])  # has no value at 0
+    assert not proves(shifted, series_of(target), (0.0, 1.0), "absolute", 1e9)
 
 
 def test_precision_of_others_is_left_as_it_was():
@@ -104,7 +129,7 @@ def test_precision_of_others_is_left_as_it_was():
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_target_is_proven_to_be_itself(name):
     """A Taylor polynomial by mpmath, of the target about the middle of a small interval."""
-    target, series = TARGETS[name], series_of(name)
+    target, series = TARGETS[name], series_of(TARGETS[name])
     low, high = target.domain
     middle, radius = low + 0.4 * (high - low), 1e-3 * (high - low)
     with mpmath.workdps(40):
@@ -129,5 +154,5 @@ def test_certificates_over_whole_domains(name):
     start = parse("mul c1 x; add t1 c2; mul t2 x; add t3 c3", [0.1, 0.1, 0.5])
     found = polished(start, grid_of(target))
     worst = grid_of(target, 2001).error(found)
-    bound = certified(found, series_of(name), target.domain, target.error, worst)
+    bound = certified(found, series_of(TARGETS[name]), target.domain, target.error, worst)
     assert worst <= bound <= worst * 1.02

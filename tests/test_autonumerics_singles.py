@@ -1,5 +1,7 @@
 """Programs in single precision, against NumPy, number after number."""
 
+from dataclasses import replace
+
 import mpmath
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from evolve.autonumerics.polish import polished
 from evolve.autonumerics.programs import ADD, DIV, MUL, SUB, parse
 from evolve.autonumerics.singles import Precision
 from evolve.autonumerics.targets import TARGETS, Target
+from zoo.errors import InputError
 
 NARROW = Target("exp2", TARGETS["exp2"].function, (0.9, 0.91))
 CUBIC = parse("mul c1 x; add t1 c2; mul t2 x; add t3 c3; mul t4 x; add t5 c4", [0.1, 0.2, 0.7, 1])
@@ -60,6 +63,60 @@ def test_every_number_is_tried(name, domain):
 def test_the_number_of_float32_in_an_interval():
     assert Precision(TARGETS["exp2"]).count == 127 * 2**23 + 1
     assert Precision(Target("exp2", TARGETS["exp2"].function, (1.0, 2.0))).count == 2**23 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        ("exp", (-87.0, 88.0)),
+        ("gamma", (1.0, 30.0)),
+        ("sin", (0.0, 100.0)),
+        ("airy", (-1.0, 2.0)),
+        ("log2", (0.99, 1.01)),  # with a zero at a number
+        ("sin", (-1.0, 0.0)),
+        ("cos", (-0.5, -0.1)),
+    ],
+)
+def test_the_truth_of_every_number_is_true(name, domain):
+    precision = Precision(replace(TARGETS[name], domain=domain))
+    pieces = precision._pieces
+    random = np.random.default_rng(0)
+    ends = [(p.first, p.last) for p in pieces]
+    assert all(a < b for a, b in ends)
+    worst = 0.0
+    for k in random.integers(len(pieces), size=150):
+        piece = pieces[k]
+        bits = random.integers(piece.first, piece.last, size=3)
+        x = np.array(bits, np.int64).astype(np.uint32).view(np.float32).astype(np.float64)
+        assert ((domain[0] <= x) & (x <= domain[1])).all()
+        with mpmath.workdps(50):
+            truth = np.array([float(TARGETS[name].function(mpmath.mpf(v))) for v in x])
+        made = np.polynomial.polynomial.polyval((x - piece.middle) * piece.scale,
+                                                piece.factors[::-1])  # fmt: skip
+        units = np.maximum(np.spacing(np.abs(truth).astype(np.float32)), 2.0**-149)
+        worst = max(worst, float((np.abs(made - truth) / units).max()))
+    assert worst < 2e-3
+
+
+def test_a_zero_of_the_target():
+    """log2(1) = 0: only a program that is 0 there has errors of some ULP."""
+    precision = Precision(replace(TARGETS["log2"], domain=(1.0, 1.00001)))
+    good = parse("sub x c1; mul t1 c2", [1.0, 1.442695])
+    assert precision.worst(good) == pytest.approx(precision.error(good), rel=0.1)
+    assert precision.worst(good) < 200
+    assert precision.worst(parse("sub x c1; mul t1 c2", [0.999999, 1.442695])) > 1e30
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "words"),
+    [
+        ("exp", (90.0, 100.0), "exp is not finite in float32"),
+        ("exp2", (0.1, 0.1000000001), "no float32 in the domain"),
+    ],
+)
+def test_what_single_precision_cannot_have(name, domain, words):
+    with pytest.raises(InputError, match=words):
+        Precision(replace(TARGETS[name], domain=domain)).check()
 
 
 def test_a_single_bad_number_is_found():

@@ -8,7 +8,8 @@ Taylor polynomial about m, whose last coefficient is taken over the whole box,
 in ball arithmetic (Arb, by python-flint), so that rounding is part of the bound. A box whose bound
 is too large is cut in two. A program is a quotient N/D of series, cleared of divisions, so that
 x + c/x has no pole in the way of 1/(x + c/x): it is proven of the function that the program is by
-continuity, which is also what IEEE arithmetic makes of it.
+continuity. IEEE arithmetic makes the same of x + c/x at 0, and of most such points, but nothing
+of inf - inf.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from evolve.autonumerics.programs import ADD, ARITY, DIV, MUL, SUB, Program
+from evolve.autonumerics.programs import ADD, ARITY, DIV, MUL, SQRT, SUB, Program, X
+from evolve.autonumerics.targets import TARGETS, Target
 from zoo.extras import needed
 
 #: Bits of the arithmetic, order of the polynomials, and boxes, at most.
@@ -120,12 +122,41 @@ _SERIES: dict[str, Series] = {
 }
 
 
-def series_of(target: str) -> Series | None:
-    """A target of a power series; None if there is none."""
-    return _SERIES.get(target)
+def series_of(target: Target) -> Series | None:
+    """A target of a power series; None for functions that are known by values alone."""
+    known = TARGETS.get(target.name)
+    return _SERIES[target.name] if known and known.function is target.function else None
 
 
-def _quotient(program: Program, x: Any, constants: list[Any]) -> tuple[Any, Any]:
+def _nonnegative(program: Program, low: float) -> Callable[[int], bool]:
+    """Tells of an operand whether it is known not to be negative, where x >= low."""
+    known: list[bool] = []
+
+    def of(operand: int) -> bool:
+        if operand == X:
+            return low >= 0.0
+        return known[operand - 1] if operand > 0 else bool(program.constants[-operand - 1] >= 0.0)
+
+    for op, *operands in program.codes.tolist():
+        parts = operands[: ARITY[op]]
+        square = op == MUL and parts[0] == parts[1]
+        known.append(op == SQRT or square or (op != SUB and all(of(o) for o in parts)))
+    return of
+
+
+def _root(value: Any, nonnegative: bool) -> Any:
+    """Square root of a series; about a zero, where it has none, its value alone."""
+    import flint
+
+    if not (nonnegative and value[0].contains(0)):
+        return value.sqrt()
+    wide = value[0].nonnegative_part().sqrt()
+    return flint.arb_series([wide, *[flint.arb("nan")] * _ORDER], prec=_ORDER + 1)
+
+
+def _quotient(
+    program: Program, x: Any, constants: list[Any], nonnegative: Callable[[int], bool]
+) -> tuple[Any, Any]:
     """Numerator and denominator of a program at a series x."""
     one = x * 0 + 1
     results: list[tuple[Any, Any]] = []
@@ -156,7 +187,7 @@ def _quotient(program: Program, x: Any, constants: list[Any]) -> tuple[Any, Any]
         elif len(parts) == 3:
             results.append(plus(times(parts[0], parts[1]), parts[2]))
         else:
-            results.append(((parts[0][0] / parts[0][1]).sqrt(), one))
+            results.append((_root(parts[0][0] / parts[0][1], nonnegative(operands[0])), one))
     return results[-1] if results else of(-1)
 
 
@@ -186,8 +217,10 @@ def proves(
             for a, b in zip(program.constants, program.low, strict=True)
         ]
 
+        nonnegative = _nonnegative(program, domain[0])
+
         def error(x: Any) -> tuple[list[Any], float]:
-            top, bottom = _quotient(program, x, constants)
+            top, bottom = _quotient(program, x, constants, nonnegative)
             truth = series(x)
             relative = kind == "relative"
             found = top / (bottom * truth) - 1 if relative else top / bottom - truth
@@ -256,13 +289,13 @@ def certified(
     None if nothing near it is.
     """
     for slack in (1e-3, 1e-2, 1e-1):
-        bound = _rounded_up(found * (1.0 + slack))
+        bound = rounded_up(found * (1.0 + slack))
         if proves(program, series, domain, kind, bound):
             return bound
     return None
 
 
-def _rounded_up(value: float) -> float:
+def rounded_up(value: float) -> float:
     """The next number of four digits."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 3)
     return float(f"{math.ceil(value / unit) * unit:.3e}")

@@ -63,7 +63,7 @@ def discover(
         raise InputError(f"target must be a name or a function, got {type(target).__name__}")
     options["target"] = target if isinstance(target, str) else getattr(target, "__name__", "f")
     if domain is not None:
-        options["domain"] = ",".join(repr(float(end)) for end in domain)
+        options["domain"] = _text(domain)
     known = options_of(TargetConfig) | options_of(SearchConfig)
     for name in options:
         if name not in known:
@@ -121,6 +121,8 @@ def resume(
     stored = kept.config()
     if stored.get("method") != "autonumerics":
         raise RunError(f"{folder} is a run of {stored.get('method')}, not of autonumerics")
+    if target is not None and not (callable(target) and stored.get("from_python")):
+        raise InputError(f"{folder} keeps its target, {stored['problem']['target']}: give none")
     done = kept.result()
     if done is not None:
         return optimize_result(done)
@@ -140,3 +142,12 @@ def resume(
         folder=kept,
         snapshot=snapshot,
     )
+
+
+def _text(domain: Any) -> str:
+    """An interval as a command takes it."""
+    try:
+        low, high = domain
+        return f"{float(low)!r},{float(high)!r}"
+    except (TypeError, ValueError):
+        raise InputError(f"domain must be two numbers (A, B), got {domain!r}") from None

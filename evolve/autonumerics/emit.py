@@ -122,9 +122,11 @@ def _python(listing: Listing) -> str:
 
 
 def _numba(listing: Listing) -> str:
-    head, _, body = _python(listing).rpartition("def ")
+    head, _, body = _python(listing).partition(f"def {listing.name}")
     uses = head.strip().splitlines()
-    return "\n".join([*uses, "from numba import vectorize", "", "", f"@vectorize\ndef {body}"])
+    return "\n".join(
+        [*uses, "from numba import vectorize", "", "", f"@vectorize\ndef {listing.name}{body}"]
+    )
 
 
 def _docstring(about: Sequence[str]) -> list[str]:

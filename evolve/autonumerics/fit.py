@@ -53,7 +53,7 @@ def _led(codes, c, cl, nodes, limit, precise, between, memory):
             weights[i] = w[i]
             if geometric:
                 to[i] = t[i] * math.exp(s * math.log(g[i] / t[i]))
-                weights[i] = 1.0 / abs(to[i])
+                weights[i] = w[i] * abs(t[i] / to[i])
         for k in range(len(c)):
             cl[k] = 0.0
         there = nodes if step == _BETWEEN else (x, to, rest, weights)

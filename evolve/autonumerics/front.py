@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from evolve.autonumerics.certificate import available, certified, series_of
+from evolve.autonumerics.certificate import available, certified, rounded_up, series_of
 from evolve.autonumerics.emit import Listing, emitted
 from evolve.autonumerics.grid import Grid, grid_of
 from evolve.autonumerics.interpreter import evaluate
 from evolve.autonumerics.polish import polished, rounded
-from evolve.autonumerics.programs import Program, expression, parse
+from evolve.autonumerics.programs import FMA, Program, expression, parse
 from evolve.autonumerics.singles import Precision
 from evolve.autonumerics.targets import Target
+from zoo.errors import InputError
 
 #: A program that costs more is published if its error is at most this share of the last one's.
 _BETTER = 0.98
@@ -23,6 +24,9 @@ _BETTER = 0.98
 #: Steps by which constants of float32 are improved, and programs of each cost that are then tried
 #: at every float32.
 _STEPS, _TRIED = 4000, 3
+
+#: Errors below this cannot be told from none.
+_LEAST = 1e-30
 
 #: Points of the grid on which the error of what is published is measured.
 _FINE = 2001
@@ -73,7 +77,8 @@ def published_singles(programs: Sequence[Program], target: Target) -> list[dict[
         rows.append(
             {
                 "ops": ops,
-                "digits": -math.log10(ulps * 2.0**-23),
+                "digits": _digits(ulps * 2.0**-23),
+                "dtype": "float32",
                 "error": ulps,
                 "certified_error": ulps,
                 "numbers": precision.count,
@@ -106,16 +111,16 @@ def best_single(
 
 
 def _digits(error: float) -> float:
-    return -math.log10(error) if error > 0.0 else math.inf
+    return -math.log10(max(error, _LEAST))
 
 
 def _row(
     program: Program, error: float, smooth_error: float, fine: Grid, target: Target
 ) -> dict[str, Any]:
-    series = series_of(target.name)
+    series = series_of(target)
     bound = None
-    if series is not None and error > 0.0 and available():
-        bound = certified(program, series, target.domain, target.error, error)
+    if series is not None and available():
+        bound = certified(program, series, target.domain, target.error, max(error, _LEAST))
     with np.errstate(all="ignore"):
         values = evaluate(program, fine.x)
         found = float(np.abs(((values - fine.truth) - fine.low) * fine.weights).max())
@@ -123,8 +128,9 @@ def _row(
     return {
         "ops": program.cost,
         "digits": _digits(error),
+        "dtype": "float64",
         "error": error * unit,
-        "certified_error": None if bound is None else bound * unit,
+        "certified_error": None if bound is None else rounded_up(bound * unit),
         "float64_error": found * unit if found == found else math.inf,
         "minimax_digits": _digits(smooth_error),
         "expression": expression(program),
@@ -140,10 +146,9 @@ def listed(row: Mapping[str, Any], target: str, measure: str, language: str) -> 
     if row["certified_error"] is not None:
         error = f"{kind} at most {row['certified_error']:.3e}{unit}, proven"
     ops = f"{row['ops']} operation{'s' if row['ops'] > 1 else ''}"
-    single, kind = "numbers" in row, "float64"
+    single, kind = row["dtype"] == "float32", row["dtype"]
     told = [f"In exact arithmetic: {error}."]
     if single:
-        kind = "float32"
         told = [f"Largest error of all {row['numbers']:,} float32: {row['error']:.4g} ULP."]
     else:
         told += [f"In double precision: {row['float64_error']:.4g}{unit}, the largest found."]
@@ -155,4 +160,8 @@ def listed(row: Mapping[str, Any], target: str, measure: str, language: str) -> 
     name = "".join(c if c.isalnum() else "_" for c in target.rpartition(":")[2].split(" ")[0])
     program = parse(row["program"], row["constants"])
     lines = about if language in ("python", "numba") else about[:-1]
+    if language == "c":
+        lines.append("To be compiled without contraction: -ffp-contract=off.")
+    if language in ("python", "numba") and FMA in program.codes[:, 0]:
+        raise InputError(f"{language} has no fma of arrays: --emit c or latex")
     return emitted(Listing(program, f"{name}_{row['ops']}", tuple(lines), single), language)

@@ -67,10 +67,14 @@ class Grid:
     weights: Array
 
     def errors(self, program: Program) -> Array:
-        """Errors (N,) with their signs, in exact arithmetic but for 1e-30 or so."""
+        """Errors (N,) with their signs, in exact arithmetic but for 1e-30 or so.
+
+        Where the target is zero, and errors are not absolute, they are none or infinite.
+        """
         high, low = evaluate_dd(program, self.x)
         with np.errstate(invalid="ignore", over="ignore"):
-            return ((high - self.truth) + (low - self.low)) * self.weights
+            errors = ((high - self.truth) + (low - self.low)) * self.weights
+        return np.where((self.weights == 0.0) & (high != 0.0), np.inf, errors)
 
     def error(self, program: Program) -> float:
         """Largest error; infinite where the program has no value."""

@@ -36,8 +36,9 @@ _STUCK = 1e16
 #: First damping, and by how much a step that does what was promised may lower it.
 _DAMPING, _LOWER = 1e-3, 0.03
 
-#: How far ahead on a step its bend is measured, and how long the correction may be beside it.
-_AHEAD, _BEND = 0.1, 1.0
+#: How far ahead on a step its bend is measured, and how long the acceleration, of which half is
+#: added, may be beside it.
+_AHEAD, _BEND = 0.1, 0.5
 
 
 @kernel
@@ -308,16 +309,17 @@ def descend(codes, c, cl, nodes, precise, iterations, memory):
             _triangle(upper, damping, count, work, turns)
             _solved(work, turns, rest, count, p)
             gain = _promised(upper, rest, p, count)
-            _moved(c, cl, kept, kept_low, p, scale, _AHEAD, count, precise)
-            _error_of(codes, c, cl, nodes, precise, memory, ahead)
-            _bent(q, upper, r, ahead, p, count, bend)
-            _solved(work, turns, bend, count, a)
-            one, two = 0.0, 0.0
-            for k in range(count):
-                one, two = one + p[k] * p[k], two + a[k] * a[k]
-            if two <= (0.5 * _BEND) ** 2 * one:
+            if _BEND > 0.0:
+                _moved(c, cl, kept, kept_low, p, scale, _AHEAD, count, precise)
+                _error_of(codes, c, cl, nodes, precise, memory, ahead)
+                _bent(q, upper, r, ahead, p, count, bend)
+                _solved(work, turns, bend, count, a)
+                one, two = 0.0, 0.0
                 for k in range(count):
-                    p[k] += 0.5 * a[k]
+                    one, two = one + p[k] * p[k], two + a[k] * a[k]
+                if two <= _BEND**2 * one:
+                    for k in range(count):
+                        p[k] += 0.5 * a[k]
             _moved(c, cl, kept, kept_low, p, scale, 1.0, count, precise)
             after = _error_of(codes, c, cl, nodes, precise, memory, ahead)
             if after < squares:

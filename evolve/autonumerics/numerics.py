@@ -16,7 +16,7 @@ from evolve.autonumerics.levenberg import NODES
 from evolve.autonumerics.programs import ARITY, Program
 from evolve.autonumerics.singles import Precision
 from evolve.autonumerics.targets import Target
-from evolve.autonumerics.variation import SEED, fresh, vary
+from evolve.autonumerics.variation import fresh, smallest, vary
 from zoo.lanes import LANES
 from zoo.runtime.protocol import State
 
@@ -24,6 +24,9 @@ Array = npt.NDArray[np.float64]
 
 #: Constants by which programs are told apart, and points.
 _PROBES = 0.3 + np.modf(np.sqrt(5.0) * np.arange(1, 65))[0] * 2.0
+
+#: Bits by which values of programs that are the same may differ, and half of them.
+_BITS, _HALF = 16, 1 << 15
 
 #: A fit that is this near to what is wanted, in digits, is worth more starts.
 _NEAR = 1.5
@@ -38,6 +41,9 @@ _ULP, _ROUGH, _STEPS, _GAIN = 2.0**-23, 8.0, 400, 0.3
 
 #: A start is led to the target while errors are below so many times what is wanted.
 _LEAD = 1e3
+
+#: Digits of no error at all, and, with a minus, of no value.
+_MOST = 300.0
 
 #: Starts of a fit, and those of a second one.
 _STARTS, _MORE = 16, 64
@@ -72,7 +78,7 @@ class Numerics:
         constants = 1 + most * max(ARITY[op] - 1 for op in self.operations)
         self._fitter = Fitter(nodes, most, max(constants, 2))
         points = grid.x[0] + (grid.x[-1] - grid.x[0]) * (np.arange(LANES) + 0.37) / LANES
-        dtype, self._probed = (np.float64, 4) if precision is None else (np.float32, LANES)
+        dtype = np.float64 if precision is None else np.float32
         self._points = points.astype(dtype)
         self._rows = np.zeros((2 + 3 * most, BLOCK), dtype)
         self._out = np.zeros(LANES, dtype)
@@ -83,7 +89,7 @@ class Numerics:
 
     def seeds(self) -> list[Program]:
         """The smallest program."""
-        return [SEED]
+        return [smallest(self.operations)]
 
     def vary(self, genome: Program, random: np.random.Generator) -> Program:
         """A change; see :func:`evolve.autonumerics.variation.vary`."""
@@ -94,15 +100,19 @@ class Numerics:
         return genome.cost
 
     def key(self, genome: Program) -> int:
-        """Hash of the values with fixed constants: to seven digits, or of single precision.
+        """Hash of the values with fixed constants: to eleven digits, or of single precision.
 
         Programs that compute the same in exact arithmetic are the same thing, unless it is their
-        rounding that counts.
+        rounding that counts. Those without a value are told apart by their text.
         """
         constants = _PROBES[: len(genome.constants)].astype(self._out.dtype)
         run(genome.codes, constants, self._points, self._rows, self._out)
-        with np.errstate(over="ignore"):
-            seen = self._out[: self._probed].astype(np.float32).tobytes()
+        if not np.isfinite(self._out).all():
+            seen = genome.text().encode()
+        elif self.precision is None:
+            seen = ((self._out[::5].view(np.int64) + _HALF) >> _BITS).tobytes()
+        else:
+            seen = self._out.tobytes()
         return int.from_bytes(blake2b(seen, digest_size=8).digest())
 
     def assess(
@@ -121,9 +131,9 @@ class Numerics:
         """-log10 of the largest error in ULP, with constants of float32."""
         assert self.precision is not None
         worst = self.precision.error(fitted)
-        if worst < _ROUGH and -math.log10(worst) + _GAIN > least:
+        if worst < _ROUGH and _score(worst) + _GAIN > least:
             worst, fitted = self.precision.tuned(fitted, _STEPS, random)
-        return -math.log10(worst) if worst < math.inf else -math.inf, fitted
+        return _score(worst), fitted
 
     def _fitted(self, genome: Program, least: float, random: np.random.Generator) -> Program:
         """The program with constants by least squares; the given ones if it has no values."""
@@ -132,7 +142,7 @@ class Numerics:
             return genome
         starts = _starts(given, _STARTS, random)
         starts[-1] = starts[0]
-        wanted = 10.0 ** -(least + 0.2) if least < 300 else 0.0
+        wanted = 10.0 ** -min(max(least + 0.2, -_MOST), _MOST)
         rms, best = self._fitter.fit(genome, starts, _QUICK, min(_LEAD * wanted, 1.0))
         if max(wanted, _NOISE) < rms < wanted * 10.0**_NEAR and len(given) > 2:
             starts = _starts(given, _MORE, random)
@@ -146,8 +156,7 @@ class Numerics:
         return self._fitter.refine(fitted, 50)[1] if rms < _ROUNDED else fitted
 
     def _digits(self, genome: Program) -> float:
-        error = self.grid.error(genome)
-        return -math.log10(error) if 0.0 < error < math.inf else -300.0 if error else 300.0
+        return _score(self.grid.error(genome))
 
     def pack(self, genomes: Sequence[Program]) -> State:
         """Arrays of the operations and constants of all programs, one after the other."""
@@ -170,6 +179,11 @@ class Numerics:
         return found
 
 
+def _score(error: float) -> float:
+    """Digits of an error."""
+    return -math.log10(error) if 0.0 < error < math.inf else -_MOST if error else _MOST
+
+
 def numerics(
     target: Target, operations: Sequence[int], most: int, single: bool = False
 ) -> Numerics:
@@ -177,6 +191,7 @@ def numerics(
     precision = None
     if single:
         precision = Precision(target).sampled()
+        precision.check()
     return Numerics(
         grid_of(target, NODES, ends=False), grid_of(target), operations, most, precision
     )

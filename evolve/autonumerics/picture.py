@@ -24,8 +24,7 @@ def draw(figure: Any, target: Target, result: Mapping[str, Any], row: Mapping[st
     left, right = figure.subplots(1, 2)
     _front(left, target, result)
     _error(right, target, result, row)
-    low, high = result["domain"]
-    figure.suptitle(f"{result['target']} on [{low:g}, {high:g}], {result['dtype']}")
+    figure.suptitle(f"{result['target']} on {result['domain']}, {result['dtype']}")
     figure.tight_layout()
 
 

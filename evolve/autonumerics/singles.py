@@ -1,8 +1,9 @@
 """Programs in single precision: errors in units in the last place (ULP), of every float32.
 
 An ULP is the distance of neighbouring float32 about the true value, 2^(e - 23) for one in
-[2^e, 2^(e + 1)). The true value is a piecewise polynomial in double precision, made from arbitrary
-precision, of which far less than a thousandth of an ULP is wrong.
+[2^e, 2^(e + 1)), and 2^-149 for zero. The true value is a piecewise polynomial in double precision,
+made from arbitrary precision: a piece that between its nodes is wrong by a thousandth of an ULP is
+cut in two, down to some numbers, whose values are taken one by one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from evolve.autonumerics.grid import truth_at
 from evolve.autonumerics.interpreter import BLOCK, apply, row_of
 from evolve.autonumerics.programs import Program
 from evolve.autonumerics.targets import Target
+from zoo.errors import InputError
 from zoo.jit import from_bits, kernel, to_bits
 from zoo.lanes import LANES, load, store
 
@@ -32,6 +34,10 @@ _DEGREE, _PIECES = 11, 8
 
 #: Binades below this have one piece, of a low degree: the function is nearly linear there.
 _TINY, _TINY_DEGREE = -24, 3
+
+#: A polynomial may be wrong by so many ULP; of so few numbers there is none, and at most so many
+#: pieces there are.
+_WRONG, _FEW, _MOST_PIECES = 1e-3, 64, 200_000
 
 #: Points at which a program is judged before every float32 is tried.
 _SAMPLE = 2048
@@ -154,10 +160,19 @@ class Precision:
         points = np.clip(points, *self.ends)
         return points, truth_at(self.target, points.astype(np.float64))[0]
 
+    def check(self) -> None:
+        """Raise InputError if there is no float32 in the domain, or a value that is none."""
+        low, high = self.ends
+        if not low <= high:
+            raise InputError("there is no float32 in the domain")
+        if not np.abs(self.sample[1]).max() <= np.finfo(np.float32).max:
+            raise InputError(f"{self.target.name} is not finite in float32 in all of its domain")
+
     @property
     def ends(self) -> tuple[np.float32, np.float32]:
         """First and last float32 of the domain."""
-        low, high = (np.float32(end) for end in self.target.domain)
+        with np.errstate(over="ignore"):
+            low, high = (np.float32(end) for end in self.target.domain)
         if float(low) < self.target.domain[0]:
             low = np.nextafter(low, np.float32(np.inf))
         if float(high) > self.target.domain[1]:
@@ -204,27 +219,66 @@ class Precision:
 
     @property
     def count(self) -> int:
-        """Float32 in the domain."""
+        """Float32 in the domain, 0 and -0 being two."""
         return sum(piece.last - piece.first for piece in self._pieces)
 
     @cached_property
     def _pieces(self) -> list[_Piece]:
-        return [self._piece(first, last, degree) for first, last, degree in _ranges(*self.ends)]
+        left = list(_ranges(*self.ends))[::-1]
+        found: list[_Piece] = []
+        while left:
+            first, last, degree = left.pop()
+            if last - first <= _FEW:
+                values = truth_at(self.target, _singles(first, last))[0]
+                for k, value in enumerate(values):
+                    piece = _Piece(first + k, first + k + 1, 0.0, 1.0, np.array([value]))
+                    found.append(piece)
+            else:
+                piece = self._piece(first, last, degree)
+                if self._wrong(piece) <= _WRONG:
+                    found.append(piece)
+                else:
+                    middle = (first + last) // 2
+                    left += [(middle, last, _DEGREE), (first, middle, _DEGREE)]
+            if len(found) > _MOST_PIECES:
+                raise InputError(
+                    f"{self.target.name} is too irregular in its domain for float32: "
+                    f"{_MOST_PIECES:,} polynomials are not enough"
+                )
+        return found
 
     def _piece(self, first: int, last: int, degree: int) -> _Piece:
         low, high = (float(_single(bits)) for bits in (first, last - 1))
-        middle, half = 0.5 * (low + high), 0.5 * abs(high - low) or 1.0
-        degree = min(degree, last - first - 1)
+        middle, half = 0.5 * (low + high), 0.5 * abs(high - low)
         nodes = np.cos((np.arange(degree + 1) + 0.5) * np.pi / (degree + 1))
         values = truth_at(self.target, middle + half * nodes)[0]
         series = np.polynomial.chebyshev.Chebyshev.fit(nodes, values, degree, domain=(-1, 1))
         factors = series.convert(kind=np.polynomial.Polynomial).coef[::-1]
         return _Piece(first, last, middle, 1.0 / half, np.ascontiguousarray(factors))
 
+    def _wrong(self, piece: _Piece) -> float:
+        """Largest error of a piece, in ULP: at its ends, and between the nodes."""
+        count = len(piece.factors) + 1
+        between = 0.5 - 0.5 * np.cos(np.arange(count) * np.pi / (count - 1))
+        offsets = np.round(between * (piece.last - piece.first - 1)).astype(np.int64)
+        offsets = np.unique(np.concatenate([offsets, [1, piece.last - piece.first - 2]]))
+        x = np.array([float(_single(piece.first + int(k))) for k in offsets])
+        truth = truth_at(self.target, x)[0]
+        t = (x - piece.middle) * piece.scale
+        made = np.polynomial.polynomial.polyval(t, piece.factors[::-1])
+        power = np.ldexp(1.0, np.frexp(truth)[1] - 24)
+        units = np.where(truth == 0.0, _LEAST, np.maximum(power, _LEAST))
+        return float(np.max(np.abs(made - truth) / units))
+
 
 def _rounded(program: Program) -> Singles:
     with np.errstate(over="ignore"):
         return program.constants.astype(np.float32)
+
+
+def _singles(first: int, last: int) -> Array:
+    """Float32 of consecutive bits, as numbers."""
+    return np.array([float(_single(bits)) for bits in range(first, last)])
 
 
 def _single(bits: int) -> Any:
@@ -238,7 +292,7 @@ def _ranges(low: np.float32, high: np.float32) -> Iterator[tuple[int, int, int]]
         near, far = (-high, -low) if negative else (low, high)
         if far < 0 or (negative and far == 0):
             continue
-        begin = int(np.float32(max(near, np.float32(0))).view(np.int32))
+        begin = int(np.float32(max(near, np.float32(0)) + np.float32(0)).view(np.int32))  # not -0
         end = int(np.float32(far).view(np.int32)) + 1
         sign = -(1 << 31) if negative else 0
         for binade in range(begin >> 23, (end >> 23) + 1):

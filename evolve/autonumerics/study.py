@@ -126,7 +126,7 @@ def assembled(
         return fields | {"front": made}
 
     notes = []
-    if series_of(target.name) is None:
+    if series_of(target) is None:
         notes.append(f"{os.path.basename(target.name)} is known by values alone: no certificates")
     elif not available():
         notes.append("python-flint is not installed (zoo[autonumerics]): no certificates")
@@ -205,6 +205,8 @@ def domain_of(target: Target, given: TargetConfig) -> Numerics:
     try:
         codes = [OPERATIONS.index(word) for word in chosen]
         domain = numerics(target, codes, given.max_ops, given.dtype == "float32")
+    except InputError:
+        raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise InputError(f"{target.name} has no value in its domain: {what}") from error
@@ -224,7 +226,9 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     rows = []
     kind = result["dtype"] if result["measure"] == "ulp" else f"{result['measure']} error"
     unit = " ULP" if result["measure"] == "ulp" else ""
-    for row in result["front"]:
+    if "front" not in result:  # it was interrupted
+        rows.append(("so far", result["told"]))
+    for row in result.get("front", ()):
         proven = "not proven"
         if row["certified_error"] is not None:
             proven = f"proven {row['certified_error']:.3e}{unit}"
@@ -241,8 +245,13 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         )
     )
     low, high = result["domain"]
-    title = f"{result['target']} on [{low:g}, {high:g}], {kind}: autonumerics"
+    title = f"{result['target']} on [{plain(low)}, {plain(high)}], {kind}: autonumerics"
     return f"{title}, seed {result['seed']}", rows
+
+
+def plain(value: float) -> str:
+    """All digits of a number, and no ".0"."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def code(result: Mapping[str, Any], language: str, ops: int | None) -> str:
@@ -256,7 +265,7 @@ def code(result: Mapping[str, Any], language: str, ops: int | None) -> str:
     if language not in LANGUAGES:
         raise InputError(f"--emit must be {' | '.join(LANGUAGES)}, got {language!r}")
     low, high = result["domain"]
-    title = f"{result['target']} on [{low:g}, {high:g}]"
+    title = f"{result['target']} on [{plain(low)}, {plain(high)}]"
     return listed(_row_of(result, ops), title, result["measure"], language)
 
 
@@ -281,14 +290,18 @@ def picture(
     Raises
     ------
     InputError
-        If there is no such program, or its target is no longer there.
+        If there is no such program, or its target is not there, or another one.
     """
     row = _row_of(result, ops)
     if stored.get("from_python"):
         raise InputError(
             f"{result['target']} is a function of Python's: it is not here to be drawn"
         )
-    draw(figure, target_of(build(TargetConfig, stored["problem"])), result, row)
+    given = build(TargetConfig, stored["problem"])
+    target = target_of(given)
+    if stored.get("truth") != digest(domain_of(target, given).grid):
+        raise InputError(f"{given.target} is not the function that the run was started with")
+    draw(figure, target, result, row)
 
 
 def located(given: TargetConfig) -> TargetConfig:

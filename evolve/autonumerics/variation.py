@@ -1,8 +1,8 @@
 """How programs vary: one small change of the graph, then its canonical form.
 
-Insertion, removal and rewiring are the paper's, of about its weights (Real et al. 2023); to change
-an operation, to square the result, and to give a new operation the same operand twice are ours:
-the best programs known are powers.
+Insertion, removal and rewiring are the paper's, of about its weights (Real et al. 2023). To change
+an operation, to square the result, to put in two operations at once, and to give a new one the same
+operand twice are ours: the best programs known are powers of continued fractions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from evolve.autonumerics.programs import ARITY, DIV, MUL, Program, X, canonical
+from evolve.autonumerics.programs import ADD, ARITY, DIV, MUL, SUB, Program, X, canonical
 
 Random = np.random.Generator
 Rows = list[list[int]]
@@ -48,21 +48,31 @@ def vary(parent: Program, random: Random, operations: Sequence[int], most: int) 
             change_more = random.random() < _AGAIN
         low = np.zeros(len(constants))
         child = canonical(Program(np.array(rows, np.int8).reshape(-1, 4), np.array(constants), low))
-        child = _multiplied(child)
+        child = _written(child, operations)
+        if not set(child.codes[:, 0].tolist()) <= set(operations):
+            continue
         if 0 < child.cost <= most and not np.array_equal(child.codes, parent.codes):
             return child
     return parent
 
 
-def _multiplied(program: Program) -> Program:
-    """To divide by a constant is to multiply by another one."""
+def _written(program: Program, operations: Sequence[int]) -> Program:
+    """To divide by a constant is to multiply by another one, and to subtract one is to add one.
+
+    It is done in the way that the operations allow, preferably by multiplication and addition.
+    """
     codes, constants = program.codes.copy(), program.constants.copy()
     for k, (op, a, b, _) in enumerate(codes.tolist()):
-        alone = b < 0 and (codes[:, 1:] == b).sum() == 1
-        if op == DIV and alone and a >= 0:
-            codes[k, 0] = MUL
+        alone = op <= DIV and a >= 0 and b < 0 and (codes[:, 1:] == b).sum() == 1
+        new = op
+        if alone and op in (MUL, DIV):
+            new = MUL if MUL in operations else DIV
+        elif alone:
+            new = ADD if ADD in operations else SUB
+        if new != op:
+            codes[k, 0] = new
             with np.errstate(divide="ignore"):
-                constants[-b - 1] = 1.0 / constants[-b - 1]
+                constants[-b - 1] = 1.0 / constants[-b - 1] if op >= MUL else -constants[-b - 1]
     return Program(codes, constants, np.zeros_like(constants))
 
 
@@ -171,7 +181,9 @@ def _change(rows: Rows, constants: list[float], random: Random, operations: Sequ
 
 
 def _square(rows: Rows, constants: list[float], random: Random, operations: Sequence[int]) -> None:
-    """Square the result."""
+    """Square the result, if products are allowed."""
+    if MUL not in operations:
+        return
     rows.append(_code(MUL, [len(rows), len(rows)]))
 
 
@@ -187,5 +199,12 @@ _CHANGES: tuple[Callable[[Rows, list[float], Random, Sequence[int]], None], ...]
 #: Shares of the changes, added up.
 _BOUNDS = tuple(itertools.accumulate((0.3, 0.15, 0.25, 0.1, 0.1)))
 
-#: The program that evolution begins with: x and a constant.
-SEED = Program(np.array([[0, X, -1, 0]], np.int8), np.array([1.0]), np.zeros(1))
+
+def smallest(operations: Sequence[int]) -> Program:
+    """The program that evolution begins with: one operation on x and constants."""
+    op = operations[0]
+    return Program(
+        np.array([[op, X, *([-1, -2, 0, 0][: ARITY[op] - 1]), *[0] * (3 - ARITY[op])]], np.int8),
+        np.ones(ARITY[op] - 1),
+        np.zeros(ARITY[op] - 1),
+    )

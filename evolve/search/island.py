@@ -36,14 +36,14 @@ class Message:
     Attributes
     ----------
     step : int
-    candidates : int
+    candidates : list of int
         Genomes that each island assesses.
     migrants : list of State
         Of each island, in order; none at first.
     """
 
     step: int
-    candidates: int
+    candidates: list[int]
     migrants: list[State]
 
 
@@ -123,7 +123,7 @@ class Island(Generic[G]):
         better = self._welcome(message, random)
         assessed = duplicates = 0
         in_vain = 0
-        while assessed < message.candidates and in_vain < _PATIENCE:
+        while assessed < message.candidates[self.index] and in_vain < _PATIENCE:
             if self.cancelled():
                 raise Interrupted
             if in_vain % _WALK == 0:

@@ -64,11 +64,12 @@ class Islands(Generic[G]):
 
     def message(self, steps: int) -> Message:
         """Migrants of all islands."""
-        candidates = self.config.batch
+        count, shares = self.shards, [self.config.batch] * self.shards
         if self.config.candidates is not None:
             left = self.config.candidates - self._assessed
-            candidates = max(1, min(candidates, -(-left // self.shards)))
-        return Message(self._step, candidates, self._migrants)
+            if left < sum(shares):
+                shares = [left // count + (i < left % count) for i in range(count)]
+        return Message(self._step, shares, self._migrants)
 
     def merge(self, reports: list[Report]) -> None:
         """Take in what the islands have found."""
@@ -167,6 +168,7 @@ class Islands(Generic[G]):
         status, message = _STATUS[self._ended]
         return {
             "fun": self._best(),
+            "told": self._told(),
             "candidates": self._assessed + self._duplicates,
             "fits": self._assessed,
             "steps": self._step,
