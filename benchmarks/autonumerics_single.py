@@ -3,7 +3,7 @@
 Programs are searched for so many minutes on the threads of this machine, with + - * / and with fma
 besides. Beside them minimax polynomials in Horner's form, of which a step is a multiplication and
 an addition, or one fma: their constants of float32 are improved by the same steps as those of the
-programs, from as many random sequences as the search has elites of a cost. Every error is the
+programs, from six random sequences, as many as there are programs of a cost. Every error is the
 largest of all float32 in [0, 1].
 
     python benchmarks/autonumerics_single.py [--quick] [--out FILE.json]
@@ -28,7 +28,7 @@ from zoo.runtime.launch import launch
 
 TARGET = TARGETS["exp2"]
 SETS = ("add,sub,mul,div", "add,sub,mul,div,fma")
-TRIES = 12
+TRIES = 6
 
 
 def polynomial(degree: int, fused: bool) -> Any:

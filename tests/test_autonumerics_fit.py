@@ -1,11 +1,12 @@
 """Fits of constants, against SciPy, Remez, and what is known: least squares and minimax."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from published_programs import published
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, linprog
 from test_autonumerics_programs import random_program
 
 from evolve.autonumerics.baselines import FAMILIES, baselines, best
@@ -16,7 +17,7 @@ from evolve.autonumerics.levenberg import NODES, derivatives
 from evolve.autonumerics.numerics import numerics
 from evolve.autonumerics.polish import polished, rounded
 from evolve.autonumerics.programs import ADD, DIV, MUL, SUB, parse, program
-from evolve.autonumerics.remez import best_rational
+from evolve.autonumerics.remez import absolute, best_rational, relative
 from evolve.autonumerics.targets import TARGETS
 from evolve.autonumerics.variation import fresh
 
@@ -163,7 +164,8 @@ def test_polished_programs(name, digits):
 def test_polish_is_minimax(name):
     target = TARGETS[name]
     _, start = Fitter(nodes_of(target), 12, 8).refine(parse(CUBIC, [0.1, 0.1, 0.5, 1.0]), 100)
-    error, p, q = best_rational(target.function, target.domain, 3, 0, target.error == "relative")
+    weight = relative if target.error == "relative" else absolute
+    error, p, q = best_rational(target.function, target.domain, 3, 0, weight)
     assert (len(p), len(q)) == (4, 1)
     grid = grid_of(target)
     assert grid.error(polished(start, grid)) == pytest.approx(float(error), rel=5e-4)
@@ -203,9 +205,38 @@ def test_baselines_of_an_absolute_error():
     assert table["polynomial, squared"] == {}
 
 
+def test_baselines_in_squares():
+    """Of even and odd functions; tables of independent computations."""
+    table = best(baselines(TARGETS["cos"], 7), 7)["polynomial in x^2"]
+    assert [round(table[ops].digits, 2) for ops in (5, 7)] == [3.22, 5.17]
+    table = best(baselines(replace(TARGETS["erf"], error="relative"), 11), 11)
+    for ops, digits in {4: 1.99, 6: 3.23, 8: 4.55, 10: 5.95}.items():
+        assert table["polynomial in x^2"][ops].digits == pytest.approx(digits, abs=0.006)
+    for ops, digits in {4: 3.41, 5: 3.87, 8: 6.95, 11: 10.56}.items():
+        assert table["continued fraction in x^2"][ops].digits == pytest.approx(digits, abs=0.006)
+    assert best(baselines(TARGETS["log2"], 6), 6)["polynomial in x^2"] == {}
+    assert best(baselines(EXP2, 6), 6)["polynomial in x^2"] == {}
+
+
+def test_absolute_errors_of_odd_functions():
+    """x P(x^2) of sin, of degree 3: least absolute error by SciPy."""
+    found = best(baselines(TARGETS["sin"], 6), 6)["polynomial in x^2"][6]
+    assert found.degrees == (2, 0)
+    x = np.linspace(1e-3, np.pi / 2, 2001)
+    columns = np.stack([x, x**3, x**5], 1)
+    ones = np.ones((len(x), 1))
+    held = linprog(
+        [0, 0, 0, 1],
+        A_ub=np.block([[columns, -ones], [-columns, -ones]]),
+        b_ub=np.concatenate([np.sin(x), -np.sin(x)]),
+        bounds=[(None, None)] * 3 + [(0, None)],
+    )
+    assert found.digits == pytest.approx(-math.log10(held.fun), abs=1e-3)
+
+
 def test_a_best_rational_function_that_is_none():
     with pytest.raises(ArithmeticError):
-        best_rational(lambda x: 0 * x + 1, (0, 1), 1, 1, False)
+        best_rational(lambda x: 0 * x + 1, (0, 1), 1, 1, absolute)
 
 
 @pytest.mark.parametrize(("name", "loss"), [("f3", 1e-6), ("f5", 1e-6), ("f10", 0.05)])

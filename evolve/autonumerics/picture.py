@@ -12,7 +12,9 @@ from evolve.autonumerics.grid import grid_of
 from evolve.autonumerics.programs import parse
 from evolve.autonumerics.targets import Target
 
-_COLOURS = ("#999999", "#bbbbbb", "#7a9cc6", "#e08214", "#c0392b")
+_COLOURS = (
+    "#999999", "#bbbbbb", "#555555", "#7a9cc6", "#b0c4de", "#e08214", "#c0392b", "#8e6bbf",
+)  # fmt: skip
 _FOUND = "#1f5f8b"
 
 #: Points of the error curve.

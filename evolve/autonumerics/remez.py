@@ -22,12 +22,26 @@ _STEPS = 100
 _DENSITY = 24
 
 
+#: Takes x and f(x), and returns what errors there are divided by.
+Weight = Callable[[Any, Any], Any]
+
+
+def relative(x: Any, value: Any) -> Any:
+    """Weight of relative errors."""
+    return abs(value)
+
+
+def absolute(x: Any, value: Any) -> Any:
+    """Weight of absolute errors."""
+    return 1
+
+
 def best_rational(
     function: Callable[[Any], Any],
     domain: tuple[Any, Any],
     m: int,
     n: int,
-    relative: bool,
+    weight: Weight,
 ) -> tuple[Any, list[Any], list[Any]]:
     """Largest error, and coefficients of p and q in the Chebyshev basis of the domain.
 
@@ -38,7 +52,8 @@ def best_rational(
     domain : (number, number)
     m, n : int
         Degrees; n = 0 is a polynomial.
-    relative : bool
+    weight : callable
+        Of x and f(x): :func:`relative`, :func:`absolute`, or what else errors are divided by.
 
     Raises
     ------
@@ -61,8 +76,8 @@ def best_rational(
                 known[t] = function(at(t))
             return known[t]
 
-        def weight(t: Any) -> Any:
-            return abs(truth(t)) if relative else mp.mpf(1)
+        def unit(t: Any) -> Any:
+            return weight(at(t), truth(t))
 
         def basis(t: Any, degree: int) -> list[Any]:
             values = [mp.mpf(1), t]
@@ -80,7 +95,7 @@ def best_rational(
             for _ in range(_STEPS):
                 matrix, right = mp.matrix(size, size), mp.matrix(size, 1)
                 for i, t in enumerate(points):
-                    sign = (-1) ** i * weight(t)
+                    sign = (-1) ** i * unit(t)
                     row = basis(t, max(m, n, 1))
                     for k in range(m + 1):
                         matrix[i, k] = row[k]
@@ -102,7 +117,7 @@ def best_rational(
             if below <= 0:
                 raise ArithmeticError("the denominator has a zero")
             value = sum(c * r for c, r in zip(p, rows, strict=False)) / below
-            return (value - truth(t)) / weight(t)
+            return (value - truth(t)) / unit(t)
 
         count = _DENSITY * size
         grid = [-mp.cos(mp.pi * k / count) for k in range(count + 1)]
