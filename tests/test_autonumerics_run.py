@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from test_ray import at_step, kill
 
 from evolve.autonumerics import study
 from evolve.autonumerics.discover import discover, resume
-from evolve.autonumerics.emit import LANGUAGES
+from evolve.autonumerics.emit import Listing, emitted
 from evolve.autonumerics.interpreter import evaluate
 from evolve.autonumerics.programs import parse
 from zoo.config import options_of
@@ -24,8 +25,8 @@ from zoo.runtime import loop
 from zoo.runtime.folder import RunFolder
 from zoo.runtime.launch import launch, taken_up
 
-#: Two supersteps of three islands.
-FEW = ["--max-ops", "6", "--islands", "3", "--batch", "150", "--candidates", "900", "--seed", "4"]
+#: Five supersteps of three islands.
+FEW = ["--max-ops", "6", "--islands", "3", "--batch", "60", "--candidates", "900", "--seed", "4"]
 
 USERS = """
 import mpmath
@@ -110,28 +111,49 @@ def test_the_same_bits_on_workers(found, here, crews):
 
 def test_a_worker_killed_in_the_middle(found, here, crews, monkeypatch):
     monkeypatch.setattr(loop, "_TELLING", 0.0)
-    callback = at_step(1, lambda: kill(crews[2], 1))
+    callback = at_step(3, lambda: kill(crews[2], 1))
     crew = crews[2]
     again(found, here / "killed")
     result = on(here / "killed", crew=crew, placement=crew.placement, callback=callback)
-    assert callback.done == [1]
+    assert callback.done == [3]
     assert result.workers["lost"] == 1
     assert result.workers["replayed"] >= 1  # islands remember what they have tried
     assert outcome(here / "killed") == outcome(found)
 
 
-def test_killed_and_resumed(found, here, capsys):
-    arguments = ["--target", "exp2", *FEW, "--snapshot-every", "1e-6"]
-    for end, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-        process = start("run", "autonumerics", *arguments, "--out", "cut")
-        until(lambda: (here / "cut" / "snapshot.npz").exists())
-        process.send_signal(end)
-        process.communicate(timeout=60)
-        if RunFolder("cut").result() is None:
-            assert process.returncode == code
-            assert ran(capsys, "resume", "cut", "--threads", "2")["status"] == "candidates"
-        assert outcome("cut") == outcome(found)
-        shutil.rmtree("cut")
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_killed_and_resumed(end, code, here, capsys):
+    small = ["--target", "exp2", "--max-ops", "6", "--islands", "3", "--batch", "40", "--seed", "4"]
+    small += ["--candidates", "3000", "--threads", "1"]
+    process = start("run", "autonumerics", *small, "--snapshot-every", "1e-6", "--out", "cut")
+    until(lambda: steps("cut") >= 2)
+    process.send_signal(end)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert 2 <= steps("cut") < 25
+    assert RunFolder("cut").result() is None
+    if end == signal.SIGINT:
+        assert re.search(r"zoo: interrupted at step \d+; 'zoo resume cut' continues it", err)
+        out = called(capsys, "show", "cut")[1]
+        assert re.search(r"so far +1: \d\.\d+  2: 1\.5", out)
+        assert "--ops is for finished runs" in refused(capsys, "show", "cut", "--plot", "a.png",
+                                                       "--ops", "2")  # fmt: skip
+    assert ran(capsys, "resume", "cut", "--threads", "2")["fits"] == 3000
+    search(capsys, *small, "--out", "whole")
+    assert outcome("cut") == outcome("whole")
+
+
+def steps(folder):
+    """Supersteps of the last snapshot."""
+    snapshot = RunFolder(folder).snapshot() if (Path(folder) / "snapshot.npz").exists() else None
+    return 0 if snapshot is None else json.loads(snapshot.method["book"].item())["step"]
+
+
+def test_candidates_are_dealt_out(capsys):
+    few = ["--target", "exp2", "--max-ops", "4", "--islands", "3", "--batch", "40"]
+    assert search(capsys, *few, "--candidates", "100")["fits"] == 100
+    assert search(capsys, *few, "--candidates", "250")["fits"] == 250
+    assert search(capsys, *few, "--candidates", "2")["fits"] == 2
 
 
 def test_a_front(found, capsys):
@@ -184,18 +206,58 @@ def test_python_code_runs(found, capsys):
             np.testing.assert_array_equal(function(x), expected)
 
 
+EMITTED = [
+    ("fma x c1 c2; sqrt t1; sub c3 t2; fma t3 t3 x; div t4 t1", [1.5, -0.25, 2.0], False),
+    ("mul x x; mul t1 t1; add t2 c1; div c2 t2; sub t3 t1", [-1.5e-7, 3.25e8], False),
+    ("fma x c1 c2; div c3 t1; sub t2 x; sqrt t3; mul t4 t2", [0.1, 1.7, 9.3], True),
+    ("sub c1 x; sub t1 c2; div t2 t1; sub x t3; mul t4 t3", [0.1, 0.7], True),
+    ("add x c1; div x t1", [-0.5], False),  # infinite at 0.5
+]
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.parametrize(("text", "constants", "single"), EMITTED)
+def test_code_of_every_operation_runs(text, constants, single, here):
+    dtype = np.float32 if single else np.float64
+    given = parse(text, constants)
+    x = np.linspace(0.25, 0.9, 131).astype(dtype)
+    with np.errstate(all="ignore"):
+        expected = evaluate(given, x, dtype)
+    listing = Listing(given, "f", ("f(x).", "More."), single)
+    (here / "code.c").write_text(emitted(listing, "c"))
+    command = ["cc", "-std=c99", "-Wall", "-Werror", "-O2", "-ffp-contract=off"]
+    subprocess.run([*command, "-shared", "-fPIC", "-o", "code.so", "code.c", "-lm"], check=True)
+    function = ctypes.CDLL(str(here / "code.so")).f
+    number = ctypes.c_float if single else ctypes.c_double
+    function.restype, function.argtypes = number, [number]
+    np.testing.assert_array_equal(np.array([function(v) for v in x], dtype), expected)
+    if "fma" in text:
+        return
+    for language in ("python", "numba"):
+        names = {}
+        exec(compile(emitted(listing, language), language, "exec"), names)
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(names["f"](x), expected)
+
+
 def test_c_code_runs(found, here, capsys):
     row = RunFolder(found).result()["front"][-1]
     _, out, _ = called(capsys, "show", str(found), "--emit", "c")
-    (here / "code.c").write_text(out)
-    command = ["cc", "-std=c99", "-Wall", "-Werror", "-O2", "-ffp-contract=off"]
-    subprocess.run([*command, "-shared", "-fPIC", "-o", "code.so", "code.c"], check=True)
-    function = ctypes.CDLL("./code.so")[f"exp2_{row['ops']}"]
-    function.restype, function.argtypes = ctypes.c_double, [ctypes.c_double]
-    x = np.linspace(0, 1, 101)
-    expected = evaluate(parse(row["program"], row["constants"]), x)
-    np.testing.assert_array_equal([function(point) for point in x], expected)
+    assert f"double exp2_{row['ops']}(double x)" in out
+    assert "-ffp-contract=off" in out
+    x = np.linspace(0, 1, 11)
+    given = parse(row["program"], row["constants"])
+    names = {}
+    body = emitted(Listing(given, "f", ("f.",)), "python")
+    exec(body, names)
+    np.testing.assert_array_equal(names["f"](x), evaluate(given, x))
+
+
+def test_fused_products_are_for_c(here, capsys):
+    few = ["--target", "exp2", "--operations", "fma", "--max-ops", "2", "--islands", "1"]
+    search(capsys, *few, "--batch", "20", "--candidates", "20", "--out", "run")
+    assert "fma(" in called(capsys, "show", "run", "--emit", "c")[1]
+    assert "python has no fma of arrays" in refused(capsys, "show", "run", "--emit", "python")
 
 
 def test_latex(found, capsys):
@@ -273,6 +335,23 @@ def test_units_in_the_last_place(here, capsys):
     assert "ULP, proven" in called(capsys, "show", "run", "--emit", "c")[1]
 
 
+def test_programs_without_errors(here, capsys):
+    (here / "line.py").write_text("def line(x):\n    return 2*x + 1\n")
+    few = ["--target", "line.py:line", "--domain", "0.5,1", "--islands", "1", "--batch", "50"]
+    few += ["--candidates", "400", "--max-ops", "3", "--slack", "400"]
+    for dtype in ("float64", "float32"):
+        result = search(capsys, *few, "--dtype", dtype, "--out", dtype)
+        row = result["front"][-1]
+        assert row["error"] < 1e-20 if dtype == "float64" else row["error"] < 0.51  # rounded once
+        assert row["digits"] > 20 or dtype == "float32"
+        assert "digits" in called(capsys, "show", dtype)[1] or dtype == "float32"
+        assert called(capsys, "show", dtype, "--plot", f"{dtype}.png")[0] == 0
+    (here / "line.py").write_text("def line(x):\n    return 3*x + 1\n")
+    sys.modules.pop("line", None)
+    process = start("show", "float64", "--plot", "other.png")
+    assert "is not the function that the run was started with" in process.communicate(timeout=60)[1]
+
+
 def test_a_picture(found, here, capsys):
     code, out, err = called(capsys, "show", str(found), "--plot", "front.png", "--ops", "3")
     assert (code, err) == (0, "")
@@ -304,12 +383,16 @@ def test_from_python(here, capsys):
     assert "discover.resume continues it" in refused(capsys, "resume", "run")
     with pytest.raises(InputError, match="is not the function that"):
         resume("run", lambda x: x**3 + 2)
+    with pytest.raises(InputError, match="keeps its target, cube: give none"):
+        resume("run", 3)
     assert resume("run", cube, threads=1).front == result.front
     for given, options, words in (
         (cube, {}, "cube needs a domain: domain = "),
         (3, {}, "target must be a name or a function, got int"),
         ("exp2", {"max_op": 3}, "unknown parameter 'max_op'; known are target, domain"),
         ("exp2", {"domain": (1, 0)}, "A < B"),
+        ("exp2", {"domain": 5}, r"domain must be two numbers \(A, B\), got 5"),
+        ("exp2", {"domain": "0,1"}, "domain must be two numbers"),
     ):
         with pytest.raises(InputError, match=words):
             discover(given, **options)
@@ -347,6 +430,9 @@ BAD = [
     ("--domain 0,inf", "domain must be two finite numbers"),
     ("--domain a,b", "domain must be two finite numbers"),
     ("--error ulps", "error must be relative | absolute | ulp, got 'ulps'"),
+    ("--domain 90,100 --target exp --dtype float32", "exp is not finite in float32 in all of"),
+    ("--domain 0,1e39 --dtype float32", "not finite in float32"),
+    ("--domain=0.1,0.1000000001 --dtype float32", "there is no float32 in the domain"),
     ("--error relative --dtype float32", "float32 goes with --error ulp, got relative"),
     ("--max-ops 0", "max_ops must be >= 1 and <= 24, got 0"),
     ("--max-ops 25", "max_ops must be >= 1 and <= 24, got 25"),
@@ -370,9 +456,10 @@ def test_bad_questions(found, here, capsys):
         ("--emit java", "--emit must be c | python | numba | latex, got 'java'"),
         ("--emit c --ops 99", "no program of 99 operations is on the front; there are 1, 2"),
         ("--ops 3", "--ops goes with --emit or --plot"),
+        ("--emit c --json", "--emit goes without --plot and --json"),
+        ("--emit c --plot a.png", "--emit goes without --plot and --json"),
     ):
         assert words in refused(capsys, "show", str(found), *given.split())
-    assert len(LANGUAGES) == 4
     ran(capsys, "run", "cbo", "--objective", "sphere", "--steps", "2", "--out", "other")
     assert "are for runs of autonumerics" in refused(capsys, "show", "other", "--emit", "c")
     assert "evolves programs" in refused(capsys, "resume", str(again(found, here / "run")),

@@ -156,7 +156,8 @@ class Precision:
         near = np.concatenate([np.geomspace(1e-7, 0.1, _SAMPLE // 16)] * 2)
         near[: _SAMPLE // 16] = low + (high - low) * near[: _SAMPLE // 16]
         near[_SAMPLE // 16 :] = high - (high - low) * near[_SAMPLE // 16 :]
-        points = np.sort(np.concatenate([x, near])).astype(np.float32)
+        with np.errstate(over="ignore"):
+            points = np.sort(np.concatenate([x, near])).astype(np.float32)
         points = np.clip(points, *self.ends)
         return points, truth_at(self.target, points.astype(np.float64))[0]
 
