@@ -260,6 +260,24 @@ def test_fused_products_are_for_c(here, capsys):
     assert "python has no fma of arrays" in refused(capsys, "show", "run", "--emit", "python")
 
 
+@pytest.mark.parametrize(
+    ("text", "constants", "formulas"),
+    [
+        ("add x c1; div c2 t1; sub t2 c3", [1.5, -2e-7, 0.25],
+         [r"\frac{-2 \cdot 10^{-7}}{x + 1.5} - 0.25"]),
+        ("div c1 x; add x t1; div c2 t2; add t3 t2; mul t4 t4; mul t5 t5", [3.0, 2.5],
+         [r"t_{1} = \frac{3.0}{x} + x, \quad", r"\left(\frac{2.5}{t_{1}} + t_{1}\right)^{4}"]),
+        ("mul x x; fma t1 c1 x; sqrt t2; mul t3 c2", [-1.25, 4.0],
+         [r"\sqrt{x^{2} \, \left(-1.25\right) + x} \, 4.0"]),
+        ("sub c1 x; sub c2 t1; div t2 t1", [1.0, 2.0],
+         [r"t_{1} = 1.0 - x, \quad", r"\frac{2.0 - t_{1}}{t_{1}}"]),
+    ],
+)  # fmt: skip
+def test_latex_of_programs(text, constants, formulas):
+    out = emitted(Listing(parse(text, constants), "f", ("f.",)), "latex")
+    assert out.splitlines() == ["% f.", *formulas]
+
+
 def test_latex(found, capsys):
     row = RunFolder(found).result()["front"][2]
     _, out, _ = called(capsys, "show", str(found), "--emit", "latex", "--ops", str(row["ops"]))

@@ -18,6 +18,8 @@ WANTED = "consensus"
 class Words:
     """Words: letters are inserted, removed and changed; a word costs its length."""
 
+    unit = "words"
+
     def __init__(self):
         self.assessed = []
 
@@ -73,7 +75,7 @@ def test_the_front_is_found():
     assert front[-1].score > 8.5  # 9.009 is that of the word itself
     assert sorted(e.score for e in front) == [e.score for e in front]
     result = method.result()
-    assert (result["status"], result["fits"]) == ("candidates", 6000)
+    assert (result["status"], result["words"]) == ("candidates", 6000)
     assert result["candidates"] > 6000
 
 
@@ -146,7 +148,7 @@ def test_a_small_domain_is_exhausted():
     method = Islands(Few(), SearchConfig(islands=2), 1)
     run(method, InlineHost())
     result = method.result()
-    assert (result["status"], result["fits"]) == ("exhausted", 2)
+    assert (result["status"], result["words"]) == ("exhausted", 2)
     assert result["success"]
 
 

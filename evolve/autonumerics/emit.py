@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evolve.autonumerics.programs import ADD, ARITY, DIV, FMA, MUL, SQRT, SUB, Program
+from evolve.autonumerics.programs import ADD, DIV, FMA, MUL, SQRT, SUB, Program, uses
 
 #: Languages.
 LANGUAGES = ("c", "python", "numba", "latex")
@@ -59,12 +59,7 @@ def _statements(
     root: str,
 ) -> tuple[list[tuple[str, str]], str]:
     """Names and formulas of the results that are used more than once, and the last formula."""
-    rows = program.codes.tolist()
-    uses = [0] * (len(rows) + 1)
-    for op, *operands in rows:
-        for operand in operands[: ARITY[op]]:
-            if operand > 0:
-                uses[operand] += 1
+    rows, used = program.codes.tolist(), uses(program, squares=2)
     texts: dict[int, tuple[str, int]] = {}
     lines: list[tuple[str, str]] = []
 
@@ -92,7 +87,7 @@ def _statements(
         else:
             assert op == SQRT
             text, tight = f"{root}({of(operands[0], 0)})", 9
-        if uses[k] > 1:
+        if used[k - 1] > 1:
             name = f"t{len(lines) + 1}"
             lines.append((name, text))
             text, tight = name, 9
@@ -164,8 +159,10 @@ def _c(listing: Listing) -> str:
 
 def _latex(listing: Listing) -> str:
     program, single = listing.program, listing.single
-    rows = program.codes.tolist()
+    rows, used = program.codes.tolist(), uses(program, squares=1)
     texts: list[tuple[str, int]] = []
+    powers: dict[int, tuple[str, int]] = {}  # of squares: what they are powers of
+    lines: list[str] = []
 
     def number(value: float) -> str:
         mantissa, _, exponent = shortest(value, single).partition("e")
@@ -190,7 +187,9 @@ def _latex(listing: Listing) -> str:
                 sign, right = "-", right[1:]
             texts.append((f"{of(a, 1)} {sign} {right}", 1))
         elif op == MUL and a == b:
-            texts.append((f"{of(a, 5)}^{{2}}", 4))
+            base, power = powers.get(a, (of(a, 5), 1))
+            powers[len(texts) + 1] = base, 2 * power
+            texts.append((f"{base}^{{{2 * power}}}", 4))
         elif op == MUL:
             texts.append((f"{of(a, 2)} \\, {of(b, 4)}", 2))
         elif op == DIV:
@@ -199,8 +198,13 @@ def _latex(listing: Listing) -> str:
             texts.append((f"{of(a, 2)} \\, {of(b, 4)} + {of(operands[2], 2)}", 1))
         else:
             texts.append((f"\\sqrt{{{of(a, 0)}}}", 9))
+        if used[len(texts) - 1] > 1:
+            name = f"t_{{{len(lines) + 1}}}"
+            lines.append(f"{name} = {texts[-1][0]}, \\quad")
+            texts[-1] = name, 9
+            powers.pop(len(texts), None)
     last = texts[-1][0] if texts else number(float(program.constants[0]))
-    return "\n".join([*(f"% {line}" for line in listing.about), last, ""])
+    return "\n".join([*(f"% {line}" for line in listing.about), *lines, last, ""])
 
 
 _EMITTERS = {"python": _python, "numba": _numba, "c": _c, "latex": _latex}

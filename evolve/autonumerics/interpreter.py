@@ -58,6 +58,16 @@ def apply(op, r, to, a, b, c, n):
 
 
 @kernel
+def walk(codes, count, r, n):
+    """All operations at n points, after x and the constants in the first rows of r."""
+    for k in range(len(codes)):
+        a, b, c = codes[k, 1], codes[k, 2], codes[k, 3]
+        apply(
+            codes[k, 0], r, count + 1 + k, row_of(a, count), row_of(b, count), row_of(c, count), n
+        )
+
+
+@kernel
 def run(codes, constants, x, r, out):
     """Values of one program at x, of a multiple of LANES points, in the type of the arrays.
 
@@ -77,12 +87,7 @@ def run(codes, constants, x, r, out):
         n = min(BLOCK, len(x) - begin)
         for i in range(0, n, LANES):
             store(r, (0, i), load(x, begin + i))
-        for k in range(len(codes)):
-            a, b, c = codes[k, 1], codes[k, 2], codes[k, 3]
-            apply(
-                codes[k, 0], r, count + 1 + k,
-                row_of(a, count), row_of(b, count), row_of(c, count), n,
-            )  # fmt: skip
+        walk(codes, count, r, n)
         last = row_of(len(codes), count) if len(codes) else 1
         for i in range(0, n, LANES):
             store(out, begin + i, load(r, (last, i)))

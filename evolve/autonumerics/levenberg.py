@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evolve.autonumerics.interpreter import BLOCK, apply, dd_run, row_of
+from evolve.autonumerics.interpreter import BLOCK, dd_run, row_of, walk
 from evolve.autonumerics.programs import ADD, DIV, FMA, MUL, SUB, Program
 from zoo.jit import inlined, kernel
 from zoo.lanes import LANES, fma, load, spread, store, total
@@ -100,11 +100,7 @@ def _values(codes, c, v):
     for k in range(count):
         for i in range(0, NODES, LANES):
             store(v, (k + 1, i), c[k])
-    for k in range(len(codes)):
-        apply(
-            codes[k, 0], v, count + 1 + k, row_of(codes[k, 1], count), row_of(codes[k, 2], count),
-            row_of(codes[k, 3], count), NODES,
-        )  # fmt: skip
+    walk(codes, count, v, NODES)
 
 
 @kernel

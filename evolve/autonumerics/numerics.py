@@ -65,6 +65,8 @@ class Numerics:
         Score programs by their error in single precision.
     """
 
+    unit = "fits"
+
     def __init__(
         self,
         nodes: Grid,

@@ -202,18 +202,26 @@ def _folded(rows: list[list[int]], depends: list[bool], values: list[float], ope
         return float(_FOLD[op](*parts))
 
 
+def uses(given: Program, squares: int) -> list[int]:
+    """How often each result is used, from the first operation on; by a square so many times."""
+    found = [0] * given.cost
+    for op, *operands in given.codes.tolist():
+        parts = operands[: ARITY[op]]
+        if op == MUL and parts[0] == parts[1]:
+            parts = parts[:squares]
+        for operand in parts:
+            if operand > 0:
+                found[operand - 1] += 1
+    return found
+
+
 def expression(given: Program) -> str:
     """The program as formulas: results that are used more than once first, then the last one.
 
     They are separated by "; ", and squares of squares are powers.
     """
     signs = {ADD: "+", SUB: "-", MUL: "*", DIV: "/"}
-    rows = given.codes.tolist()
-    uses = [0] * (len(rows) + 1)
-    for op, *operands in rows:
-        for operand in set(operands[: ARITY[op]]) if op == MUL else operands[: ARITY[op]]:
-            if operand > 0:
-                uses[operand] += 1
+    rows, used = given.codes.tolist(), uses(given, squares=1)
     texts: list[tuple[str, int, int]] = []  # and how tightly it binds, and the power that it is of
     lines: list[str] = []
 
@@ -240,7 +248,7 @@ def expression(given: Program) -> str:
         else:
             text, tight = f"sqrt({of(a, 0)})", 9
         texts.append((text, tight, power))
-        if uses[k] > 1:
+        if used[k - 1] > 1:
             name = f"t{len(lines) + 1}"
             lines.append(f"{name} = {of(k, 0)}")
             texts[-1] = name, 9, 1

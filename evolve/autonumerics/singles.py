@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evolve.autonumerics.grid import truth_at
-from evolve.autonumerics.interpreter import BLOCK, apply, row_of
+from evolve.autonumerics.interpreter import BLOCK, row_of, walk
 from evolve.autonumerics.programs import Program
 from evolve.autonumerics.targets import Target
 from zoo.errors import InputError
@@ -56,15 +56,6 @@ def _ulps(found, truth):
 
 
 @kernel
-def _run(codes, count, r, n):
-    for k in range(len(codes)):
-        apply(
-            codes[k, 0], r, count + 1 + k, row_of(codes[k, 1], count), row_of(codes[k, 2], count),
-            row_of(codes[k, 3], count), n,
-        )  # fmt: skip
-
-
-@kernel
 def _worst_of_sample(codes, constants, x, truth, r):
     """Largest error at the points of a sample, whose number is a multiple of BLOCK."""
     count = len(constants)
@@ -76,7 +67,7 @@ def _worst_of_sample(codes, constants, x, truth, r):
     for begin in range(0, len(x), BLOCK):
         for i in range(0, BLOCK, LANES):
             store(r, (0, i), load(x, begin + i))
-        _run(codes, count, r, BLOCK)
+        walk(codes, count, r, BLOCK)
         for i in range(BLOCK):
             worst = max(worst, _ulps(np.float64(r[last, i]), truth[begin + i]))
     return worst
@@ -100,7 +91,7 @@ def _worst_of_all(codes, constants, first, last, middle, scale, factors, bits, x
             bits[i] = begin + i
         for i in range(0, BLOCK, LANES):
             store(r, (0, i), load(x, i))
-        _run(codes, count, r, BLOCK)
+        walk(codes, count, r, BLOCK)
         for i in range(n):
             t = (np.float64(x[i]) - middle) * scale
             truth = factors[0]

@@ -16,7 +16,14 @@ class Domain(Protocol[G]):
     """Genomes of some kind: how they vary, and what they are worth.
 
     Everything is a function of its arguments and of the random numbers that it is given.
+
+    Attributes
+    ----------
+    unit : str
+        What assessments are called.
     """
+
+    unit: str
 
     def fresh(self) -> Domain[G]:
         """The same domain with memory of its own: islands work side by side."""

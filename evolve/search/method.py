@@ -91,7 +91,7 @@ class Islands(Generic[G]):
             self._rows.append(
                 {
                     "step": self._step,
-                    "fits": self._assessed,
+                    self.domain.unit: self._assessed,
                     "best": self._best(),
                     "front": self._shown,
                 }
@@ -122,7 +122,14 @@ class Islands(Generic[G]):
         limit = self.config.candidates
         done, of = (self._assessed, limit) if limit is not None else (0, 0)
         return Progress(
-            self._step, self._assessed, self._best(), math.nan, done, of, "fits", told=self._told()
+            self._step,
+            self._assessed,
+            self._best(),
+            math.nan,
+            done,
+            of,
+            self.domain.unit,
+            told=self._told(),
         )
 
     def history(self) -> list[dict[str, Any]]:
@@ -170,7 +177,7 @@ class Islands(Generic[G]):
             "fun": self._best(),
             "told": self._told(),
             "candidates": self._assessed + self._duplicates,
-            "fits": self._assessed,
+            self.domain.unit: self._assessed,
             "steps": self._step,
             "success": bool(self.front()),
             "status": status,
