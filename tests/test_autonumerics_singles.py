@@ -98,6 +98,13 @@ def test_the_truth_of_every_number_is_true(name, domain):
     assert worst < 2e-3
 
 
+def test_what_is_worse_than_a_limit_is_given_up():
+    precision = Precision(NARROW)
+    whole = precision.worst(CUBIC)
+    assert precision.worst(CUBIC, whole) == whole
+    assert 1.0 < precision.worst(CUBIC, 1.0) <= whole
+
+
 def test_a_zero_of_the_target():
     """log2(1) = 0: only a program that is 0 there has errors of some ULP."""
     precision = Precision(replace(TARGETS["log2"], domain=(1.0, 1.00001)))

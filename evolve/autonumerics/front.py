@@ -104,10 +104,12 @@ def best_single(
         for start in (program, polished(program, grid)):
             tuned.append(precision.tuned(start, _STEPS, random))
     tuned.sort(key=lambda found: found[0])
-    return min(
-        ((precision.worst(program), program) for _, program in tuned[:_TRIED]),
-        key=lambda found: found[0],
-    )
+    least, best = math.inf, tuned[0][1]
+    for _, program in tuned[:_TRIED]:
+        worst = precision.worst(program, least)
+        if worst < least:
+            least, best = worst, program
+    return least, best
 
 
 def _digits(error: float) -> float:

@@ -199,14 +199,16 @@ class Precision:
             worst = float(_climb(program.codes, constants, *sample, rows, moves, worst))
         return worst, program.with_constants(constants.astype(np.float64))
 
-    def worst(self, program: Program) -> float:
-        """Largest error of all float32 of the domain, in ULP."""
+    def worst(self, program: Program, limit: float = math.inf) -> float:
+        """Largest error of all float32 of the domain, in ULP; one above the limit, if there is."""
         constants, rows = _rounded(program), _rows(program)
         bits, worst = np.zeros(BLOCK, np.int32), 0.0
         for piece in self._pieces:
             truth = piece.first, piece.last, piece.middle, piece.scale, piece.factors
             memory = bits, bits.view(np.float32), rows
             worst = max(worst, _worst_of_all(program.codes, constants, *truth, *memory))
+            if worst > limit:
+                break
         return worst
 
     @property
