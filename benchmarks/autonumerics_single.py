@@ -6,14 +6,19 @@ an addition, or one fma: their constants of float32 are improved by the same ste
 programs, from six random sequences, as many as there are programs of a cost. Every error is the
 largest of all float32 in [0, 1].
 
+Those steps, a random climb by units in the last place, are then compared with CMA-ES on integers
+(pycma) at the same number of evaluations, by the error in the sample that both are given.
+
     python benchmarks/autonumerics_single.py [--quick] [--out FILE.json]
         [--minutes 5] [--seeds 2] [--ops 10]
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import cma
 import numpy as np
 from report import arguments, report
 
@@ -21,7 +26,7 @@ from evolve.autonumerics import study
 from evolve.autonumerics.front import best_single
 from evolve.autonumerics.grid import grid_of
 from evolve.autonumerics.polish import polished
-from evolve.autonumerics.programs import parse
+from evolve.autonumerics.programs import Program, parse
 from evolve.autonumerics.singles import Precision
 from evolve.autonumerics.targets import TARGETS
 from zoo.runtime.launch import launch
@@ -29,6 +34,13 @@ from zoo.runtime.launch import launch
 TARGET = TARGETS["exp2"]
 SETS = ("add,sub,mul,div", "add,sub,mul,div,fma")
 TRIES = 6
+
+#: Square of a ratio of quadratics, with its constants of double precision: 7 operations.
+RATIO = parse(
+    "div c3 x; add x t1; div c1 t2; add t2 t3; add c2 t4; div c4 t5; sub t6 c5",
+    [237.378640880970703, -31.3627904533341567, 90.4939320171455972, 62.7256158131009956,
+     -0.99999999943638611],
+)  # fmt: skip
 
 
 def polynomial(degree: int, fused: bool) -> Any:
@@ -45,12 +57,53 @@ def polynomial(degree: int, fused: bool) -> Any:
     return parse("; ".join(lines), taylor)
 
 
+def by_cma(program: Program, precision: Precision, evaluations: int, seed: int) -> float:
+    """Smallest error that CMA-ES finds, in units in the last place of the constants."""
+    base = program.constants.astype(np.float32)
+    unit = np.spacing(np.abs(base)).astype(np.float64)
+
+    def error(steps: Any) -> float:
+        return precision.error(program.with_constants(base + np.round(steps) * unit))
+
+    options = {"seed": seed + 1, "verbose": -9, "maxfevals": evaluations}
+    options["integer_variables"] = list(range(len(base)))
+    return float(
+        cma.CMAEvolutionStrategy(np.zeros(len(base)), 3.0, options).optimize(error).result.fbest
+    )
+
+
+def constants(evaluations: int, seeds: int) -> list[dict[str, Any]]:
+    """The climb and CMA-ES, from the same rounded constants."""
+    grid, precision = grid_of(TARGET), Precision(TARGET).sampled()
+    rows = []
+    for name, program in (
+        ("polynomial of degree 5", polished(polynomial(5, False), grid)),
+        ("polynomial of degree 6", polished(polynomial(6, False), grid)),
+        ("ratio of 7 operations", polished(RATIO, grid)),
+    ):
+        row: dict[str, Any] = {"program": name, "rounded": precision.error(program)}
+        begin = time.perf_counter()
+        climbs = [
+            precision.tuned(program, evaluations, np.random.default_rng(seed))[0]
+            for seed in range(seeds)
+        ]
+        middle = time.perf_counter()
+        rivals = [by_cma(program, precision, evaluations, seed) for seed in range(seeds)]
+        seconds = middle - begin, time.perf_counter() - middle
+        for kind, found, spent in zip(("climb", "CMA-ES"), (climbs, rivals), seconds, strict=True):
+            row[f"{kind}, best"], row[f"{kind}, median"] = min(found), float(np.median(found))
+            row[f"{kind}, s"] = spent / seeds
+        rows.append(row)
+    return rows
+
+
 def main() -> None:
     given = arguments(
         __doc__, minutes="of each search", seeds="searches", ops="operations, at most"
     )
     minutes, seeds = float(str(given.minutes or 5)), int(str(given.seeds or 2))
     most = int(str(given.ops or 10))
+    evaluations, tries = (400, 2) if given.quick else (4000, TRIES)
     if given.quick:
         minutes, seeds, most = 0.2, 1, 6
     columns: dict[str, dict[int, float]] = {}
@@ -75,6 +128,8 @@ def main() -> None:
             row[name] = min((ulp for cost, ulp in kept.items() if cost <= ops), default=None)
         rows.append(row)
     report(f"ULP, {seeds} searches of {minutes:g} minutes each", rows, given.out)
+    title = f"ULP in the sample, {evaluations:,} evaluations, {tries} seeds"
+    report(title, constants(evaluations, tries), given.out)
 
 
 if __name__ == "__main__":
