@@ -53,6 +53,7 @@ def test_children_differ_and_new_constants_are_unknown():
         ("add x c1; mul t1 x", "add x c1; mul t1 t1"),  # another operand, or a square of less
         ("add x c1; mul t1 x", "add x c1; div t1 x"),  # another operation
         ("add x c1; div c2 t1", "add x c1; div c2 t1; mul t2 t2"),  # squared
+        ("mul x x; add t1 c1", "mul x x; add t1 c2; div c1 t2; add t3 c3; add t1 t4"),  # continued
         ("div c1 x; add x t1; add t2 c2", "div c1 x; add t1 x; div c2 t2; add t3 t2; add t4 c3"),
     ],
 )

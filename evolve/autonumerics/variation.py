@@ -1,8 +1,9 @@
 """How programs vary: one small change of the graph, then its canonical form.
 
 Insertion, removal and rewiring are the paper's, of about its weights (Real et al. 2023). To change
-an operation, to square the result, to put in two operations at once, and to give a new one the same
-operand twice are ours: the best programs known are powers of continued fractions.
+an operation, to square the result, to continue a fraction, to put in two operations at once, and to
+give a new one the same operand twice are ours: the best programs known are powers of continued
+fractions.
 """
 
 from __future__ import annotations
@@ -187,6 +188,21 @@ def _square(rows: Rows, constants: list[float], random: Random, operations: Sequ
     rows.append(_code(MUL, [len(rows), len(rows)]))
 
 
+def _continue(
+    rows: Rows, constants: list[float], random: Random, operations: Sequence[int]
+) -> None:
+    """Continue a fraction: a constant c becomes c + c'/(v + c''), v being x or any result."""
+    slots = [(k, i) for k, row in enumerate(rows) for i in range(1, 4) if row[i] < 0]
+    if not slots or not {ADD, DIV} <= set(operations):
+        return
+    at, slot = slots[_below(random, len(slots))]
+    source = rows[at][slot]
+    constants += [np.nan, np.nan]
+    _put(rows, at, slot, _code(ADD, [_below(random, at + 1), -len(constants)]))
+    _put(rows, at + 1, slot, _code(DIV, [1 - len(constants), at + 1]))
+    _put(rows, at + 2, slot, _code(ADD, [source, at + 2]))
+
+
 _CHANGES: tuple[Callable[[Rows, list[float], Random, Sequence[int]], None], ...] = (
     _insert,
     _remove,
@@ -194,10 +210,11 @@ _CHANGES: tuple[Callable[[Rows, list[float], Random, Sequence[int]], None], ...]
     _change,
     _square,
     _extend,
+    _continue,
 )
 
 #: Shares of the changes, added up.
-_BOUNDS = tuple(itertools.accumulate((0.3, 0.15, 0.25, 0.1, 0.1)))
+_BOUNDS = tuple(itertools.accumulate((0.28, 0.15, 0.22, 0.1, 0.1, 0.1)))
 
 
 def smallest(operations: Sequence[int]) -> Program:
