@@ -75,7 +75,7 @@ def lines(result: Mapping[str, Any], minimum: float | None = None) -> list[str]:
     minimum : float, optional
         Known minimum of the objective.
     """
-    if "x" not in result:
+    if methods.get(result["method"]).study != methods.MINIMIZATION:
         title, told = methods.get(result["method"]).study_module().lines(result)
         return [title, *(f"  {line}" for line in columns(_ended(told, result)))]
     fun = result.get("fun")

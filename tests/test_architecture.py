@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("zoo", "evolve", "cli")  # each may import those before it
-METHODS = ("zoo.cbo", "zoo.cma", "zoo.deepzero", "evolve.gsd", "evolve.autonumerics")
+METHODS = ("zoo.cbo", "zoo.cma", "zoo.deepzero", "zoo.fzoos", "evolve.gsd", "evolve.autonumerics")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
@@ -67,6 +67,7 @@ def test_imports_point_one_way(path):
         "zoo.cbo.config",
         "zoo.cma.config",
         "zoo.deepzero.config",
+        "zoo.fzoos.config",
         "evolve.gsd.config",
     ],
 )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from zoo.asktell import Optimizer
     from zoo.deepzero.train import train
     from zoo.errors import InputError, ObjectiveError, RunError
+    from zoo.fzoos.client import Client
+    from zoo.fzoos.federate import federate
     from zoo.jit import jit_objective
     from zoo.optimize import minimize, resume
     from zoo.problem import Problem
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Client": "zoo.fzoos.client",
     "InputError": "zoo.errors",
     "ObjectiveError": "zoo.errors",
     "Optimizer": "zoo.asktell",
     "Problem": "zoo.problem",
     "RunError": "zoo.errors",
+    "federate": "zoo.fzoos.federate",
     "jit_objective": "zoo.jit",
     "minimize": "zoo.optimize",
     "resume": "zoo.optimize",
@@ -36,11 +40,13 @@ _WHERE = {
 }
 
 __all__ = [
+    "Client",
     "InputError",
     "ObjectiveError",
     "Optimizer",
     "Problem",
     "RunError",
+    "federate",
     "jit_objective",
     "minimize",
     "resume",

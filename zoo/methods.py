@@ -96,6 +96,15 @@ METHODS: dict[str, MethodEntry] = {
         example="--model mlp --data digits --oracle node --seed 1",
         result=("test_accuracy", "train_loss", "queries", "steps", "parameters", "oracle"),
     ),
+    "fzoos": MethodEntry(
+        "FZooS: clients who share a problem and not their values, by surrogates of what they query",
+        "zoo.fzoos.config:FZooSConfig",
+        "zoo.fzoos.method:Federation",
+        inputs={"Clients": "zoo.fzoos.config:FederatedProblem"},
+        study="zoo.fzoos.study",
+        example="--objective quadratic --dim 100 --clients 5 --heterogeneity 5 --rounds 20",
+        result=("objective", "fun", "rounds", "queries", "bytes_up", "bytes_down"),
+    ),
     "gsd": MethodEntry(
         "Private-GSD: a differentially private synthetic table by a genetic algorithm",
         "evolve.gsd.config:GSDConfig",

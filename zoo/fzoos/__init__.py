@@ -1,0 +1,1 @@
+"""FZooS: federated zeroth-order optimization with trajectory-informed surrogate gradients."""

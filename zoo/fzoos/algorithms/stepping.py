@@ -1,0 +1,141 @@
+"""Algorithms whose clients take local steps, and whose server averages their iterates.
+
+A round has two exchanges. In "steps" each client goes T steps of Adam from the server's iterate,
+along its own estimate of the gradient and a correction,
+
+    g = g_i(x) + correction,     x <- project(x - Adam(g))
+
+and answers with the difference between its last iterate and the server's. In "survey" it evaluates
+its function at the mean of the iterates, and whatever else its correction needs. Where the mean of
+the values is worse than at the iterate before, the round is taken back (``guard``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.fzoos.directions import Adam
+from zoo.fzoos.exchange import Arrays, Task, weighted
+from zoo.fzoos.job import Job
+from zoo.runtime.protocol import State
+
+Array = npt.NDArray[np.float64]
+
+
+def projected(x: Array) -> Array:
+    """Nearest point of the unit box."""
+    return np.clip(x, 0.0, 1.0)
+
+
+class Stepping:
+    """The server's side; see :class:`zoo.fzoos.algorithms.sides.Server`.
+
+    Parameters
+    ----------
+    job : Job
+    means : sequence of str
+        Names of what clients answer in a survey, besides "value", whose weighted means they get
+        with their next task; what an absent client answered last stays in, until it ages out.
+    """
+
+    def __init__(self, job: Job, means: tuple[str, ...] = ()) -> None:
+        self.job, self._means = job, means
+        self.x = job.start
+        self.fun = math.nan
+        self.between = True
+        self._next: Array | None = self.x  # to be surveyed
+        self._values: dict[int, float] = {}  # of clients at x
+        self._held: dict[int, tuple[int, Arrays]] = {}  # last survey of a client, and its round
+        self._steps: dict[int, tuple[int, Arrays]] = {}  # last steps of a client
+
+    def ask(self, round: int, clients: Sequence[int]) -> Task:
+        """See Server."""
+        if self._next is not None:
+            return Task("survey", round, {"x": self._next})
+        return Task("steps", round, {"x": self.x, **self._current(round)})
+
+    def _current(self, round: int) -> dict[str, Array]:
+        """Means over all clients whose last survey is not too old."""
+        held = self._lately(self._held, round)
+        if not held:
+            return {}
+        return {name: weighted(held, self.job.problem.weights, name) for name in self._means}
+
+    def _lately(self, held: dict[int, tuple[int, Arrays]], round: int) -> dict[int, Arrays]:
+        oldest = round - 1 - self.job.config.max_age
+        return {k: arrays for k, (made, arrays) in held.items() if made >= oldest}
+
+    def tell(self, round: int, replies: Mapping[int, Arrays]) -> None:
+        """See Server."""
+        if self._next is not None:
+            self._surveyed(round, replies)
+            return
+        self.between = False
+        present = dict(replies)
+        if self.job.config.on_dropout == "stale":
+            present = self._lately(self._steps, round) | present
+            self._steps |= {client: (round, arrays) for client, arrays in replies.items()}
+        self._next = projected(self.x + weighted(present, self.job.problem.weights, "step"))
+
+    def _surveyed(self, round: int, replies: Mapping[int, Arrays]) -> None:
+        assert self._next is not None
+        values = {client: float(arrays["value"][0]) for client, arrays in replies.items()}
+        weights = self.job.problem.weights
+        both = sorted(set(values) & set(self._values))
+        worse = both and sum(weights[k] * (values[k] - self._values[k]) for k in both) >= 0.0
+        if not (worse and self.job.config.guard):
+            self.x = self._next
+            self._values = values
+            who = sorted(values)
+            shares = weights[who] / weights[who].sum()
+            self.fun = float(sum(s * values[k] for s, k in zip(shares, who, strict=True)))
+        if self._means:
+            self._held |= {
+                client: (round, {name: arrays[name] for name in self._means})
+                for client, arrays in replies.items()
+            }
+        self._next, self.between = None, True
+
+    def void(self) -> None:
+        """See Server."""
+        if not math.isnan(self.fun):
+            self._next = None  # else the first iterate is still to be surveyed
+        self.between = True
+
+    def state(self) -> State:
+        """See Server."""
+        state: State = {
+            "x": self.x.copy(),
+            "book": np.array([self.fun, self.between, self._next is not None]),
+            "values": np.array(sorted(self._values.items())).reshape(-1, 2),
+        }
+        if self._next is not None:
+            state["next"] = self._next.copy()
+        for kind, held in (("held", self._held), ("steps", self._steps)):
+            for client, (made, arrays) in held.items():
+                for name, array in arrays.items():
+                    state[f"{kind} {client} {made} {name}"] = array
+        return state
+
+    def restore(self, state: State) -> None:
+        """See Server."""
+        self.x = state["x"].copy()
+        fun, between, pending = state["book"].tolist()
+        self.fun, self.between = fun, bool(between)
+        self._next = state["next"].copy() if pending else None
+        self._values = {int(client): value for client, value in state["values"].tolist()}
+        self._held, self._steps = {}, {}
+        for key, array in state.items():
+            if key.startswith(("held ", "steps ")):
+                kind, client, made, name = key.split(" ", 3)
+                kept = self._held if kind == "held" else self._steps
+                kept.setdefault(int(client), (int(made), {}))[1][name] = array  # type: ignore
+
+
+def adam(job: Job) -> Adam:
+    """Adam of a client, anew in every round."""
+    return Adam(job.dimension, job.config.eta)

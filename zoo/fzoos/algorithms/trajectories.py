@@ -1,0 +1,212 @@
+"""FZooS: gradients of surrogates of what has been queried (algorithm 2 of the paper).
+
+    g = grad mu_i(x) + gamma [grad mu(x) - grad mu_i'(x)]
+
+with mu_i the surrogate of the client's own trajectory, mu_i' the one that it sent last, as weights
+of random features, and mu the mean of all that were sent. All have the length scale that most
+clients find likely, of a coarse grid: weights of different ones have no mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.fzoos import surrogate
+from zoo.fzoos.algorithms.stepping import Stepping, adam, projected
+from zoo.fzoos.client import NoValue, Oracle
+from zoo.fzoos.directions import ALL, LOCAL, START, SURVEY, generator
+from zoo.fzoos.exchange import Arrays, Task, weighted
+from zoo.fzoos.features import features
+from zoo.fzoos.job import Job
+from zoo.fzoos.kernels import KERNELS
+from zoo.fzoos.surrogate import Surrogate
+from zoo.fzoos.trajectory import Trajectory
+from zoo.runtime.protocol import State
+
+Array = npt.NDArray[np.float64]
+
+#: Half the width of the box of queries near an iterate, and of the first ones, in units of the box.
+_NEAR = 0.01
+#: Of a survey's, at least.
+_LEAST = 1e-4
+#: Candidates of a query near a local iterate, and of a survey.
+_LOCAL_CANDIDATES, _SURVEY_CANDIDATES = 20, 4
+
+#: The grid of length scales, the first one relative to the square root of d; noises.
+_GRID, _FIRST, _NOISES = 1.4, 0.3, (1e-8, 1e-6, 1e-4)
+
+
+def first_scale(job: Job) -> float:
+    """Length scale to begin with."""
+    return job.config.length_scale or _FIRST * math.sqrt(job.dimension)
+
+
+class Averaging(Stepping):
+    """The server's side: it averages weights, too."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job, ("weights", "scale"))
+        self._scale = first_scale(job)
+
+    def ask(self, round: int, clients: Sequence[int]) -> Task:
+        """See Server."""
+        task = super().ask(round, clients)
+        scales = np.array([self._scale, *task.arrays.get("scale", [])])
+        arrays = dict(task.arrays) | {"scale": scales[:2]}
+        if task.kind == "survey":
+            arrays["from"] = self.x
+        return Task(task.kind, round, arrays)
+
+    def _current(self, round: int) -> dict[str, Array]:
+        """Mean of the weights of one length scale, that of the last survey, and this scale."""
+        held = self._lately(self._held, round)
+        if not held:
+            return {}
+        last = max(held, key=lambda client: (self._held[client][0], client))
+        at = held[last]["scale"][1]
+        alike = {k: arrays for k, arrays in held.items() if arrays["scale"][1] == at}
+        weights = weighted(alike, self.job.problem.weights, "weights")
+        return {"weights": weights, "scale": np.array([at])}
+
+    def _surveyed(self, round: int, replies: Mapping[int, Arrays]) -> None:
+        super()._surveyed(round, replies)
+        wanted = float(np.median([arrays["scale"][0] for arrays in replies.values()]))
+        first = first_scale(self.job)
+        self._scale = first * _GRID ** round_half(math.log(wanted / first) / math.log(_GRID))
+
+    def state(self) -> State:
+        """See Server."""
+        return super().state() | {"scale": np.array(self._scale)}
+
+    def restore(self, state: State) -> None:
+        """See Server."""
+        super().restore(state)
+        self._scale = float(state["scale"])
+
+
+def round_half(x: float) -> int:
+    """Nearest whole number."""
+    return math.floor(x + 0.5)
+
+
+class Trajectories:
+    """A client's side; see :class:`zoo.fzoos.algorithms.sides.Local`."""
+
+    def __init__(self, job: Job, index: int, oracle: Oracle) -> None:
+        self.job, self.index, self.oracle = job, index, oracle
+        self.kernel = KERNELS[job.config.kernel]
+        self.trajectory = Trajectory(job.dimension, job.config.memory)
+        self._features = features(job.seed, job.config.features, job.dimension, self.kernel)
+        self._ell, self._wanted = first_scale(job), first_scale(job)
+        self._noise = 1e-6 if job.config.gp_noise is None else job.config.gp_noise
+        self._sent = np.zeros(0)
+        self._reached = np.full(job.dimension, np.nan)  # last local iterate
+
+    def answer(self, task: Task) -> dict[str, Array]:
+        """See Local."""
+        self._ell = float(task.arrays["scale"][0])
+        return self._survey(task) if task.kind == "survey" else self._steps(task)
+
+    def _query(self, points: Array) -> bool:
+        """Ask for what is not known; says whether a value has come, or none was asked for."""
+        fresh = np.array([x for x in points if self.trajectory.find(x) is None])
+        if not len(fresh):
+            return True
+        values = self.oracle(fresh)
+        there = np.isfinite(values)
+        self.trajectory.add(fresh[there], values[there])
+        return bool(there.any())
+
+    def _surrogate(self, x: Array, choose: bool = False) -> Surrogate:
+        held, config = self.trajectory, self.job.config
+        assert config.window is not None
+        rows = held.nearest(x, config.window)
+        scales, noises = [self._ell], [self._noise]
+        if choose and config.length_scale is None:
+            scales = [self._ell / _GRID, self._ell, self._ell * _GRID]
+        if choose and config.gp_noise is None:
+            noises = list(_NOISES)
+        return surrogate.fitted(held.x[rows], held.y[rows], x, self.kernel, scales, noises)
+
+    def _steps(self, task: Task) -> dict[str, Array]:
+        config, start = self.job.config, task.arrays["x"]
+        answered = self._query(start[None])
+        if not len(self.trajectory):
+            raise NoValue("it has no finite value yet")
+        self._tune(start)
+        x, steps, between = start.copy(), adam(self.job), None
+        if "weights" in task.arrays and len(self._sent):
+            between = task.arrays["weights"] - self._sent
+        for t in range(1, config.local_steps + 1):
+            g = self._surrogate(x).gradient(x)
+            if between is not None:
+                gamma = 1.0 / t if config.gamma == "1/t" else float(config.gamma)
+                g += gamma * self._features.gradient(x, float(task.arrays["scale"][1]), between)
+            x = projected(x - steps.step(g))
+            answered |= self._query(x[None])
+            if config.local_queries and t < config.local_steps:
+                random = generator(self.job.seed, self.index, LOCAL, task.round, t)
+                self._near(x, config.local_queries, _NEAR, random, _LOCAL_CANDIDATES)
+        if not answered:
+            raise NoValue("its values are not finite")
+        self._reached = x
+        return {"step": x - start}
+
+    def _tune(self, x: Array) -> None:
+        """Find the most likely length scale and noise next to the present ones."""
+        if len(self.trajectory) > 2:
+            chosen = self._surrogate(x, choose=True)
+            self._wanted = chosen.ell
+            if self.job.config.gp_noise is None:
+                self._noise = chosen.noise
+
+    def _survey(self, task: Task) -> dict[str, Array]:
+        config, x = self.job.config, task.arrays["x"]
+        self._query(x[None])
+        place = self.trajectory.find(x)
+        if place is None:
+            raise NoValue("its value is not finite")
+        value = self.trajectory.y[place]
+        who = ALL if config.common else self.index
+        if task.round == 0:
+            random = generator(self.job.seed, who, START, 1)
+            self._near(x, config.start_points, _NEAR, random, 1)
+        else:
+            random = generator(self.job.seed, who, SURVEY, task.round)
+            begun = task.arrays["from"] if config.common else self._reached
+            moved = float(np.abs(x - begun).mean()) / 2.0
+            half = moved if moved > _LEAST else _LEAST  # also if it has not moved yet
+            assert config.survey is not None
+            self._near(x, config.survey, half, random, _SURVEY_CANDIDATES)
+        rows = self.trajectory.nearest(x, config.features_window)
+        points, values = self.trajectory.x[rows], self.trajectory.y[rows]
+        self._sent = self._features.weights(points, values, self._ell, self._noise)
+        scale = np.array([self._wanted, self._ell])
+        return {"value": np.array([value]), "weights": self._sent.copy(), "scale": scale}
+
+    def _near(
+        self, x: Array, count: int, half: float, random: np.random.Generator, candidates: int
+    ) -> None:
+        """Query so many points of a box about x, of so many times as many candidates."""
+        if self.job.config.select == "random" or candidates == 1 or len(self.trajectory) < 2:
+            self._query(projected(x + half * random.uniform(-1.0, 1.0, (count, len(x)))))
+            return
+        points = projected(x + half * random.uniform(-1.0, 1.0, (candidates * count, len(x))))
+        traces = self._surrogate(x).traces(points)
+        self._query(points[np.sort(np.argsort(-traces, kind="stable")[:count])])
+
+    def state(self) -> State:
+        """See Local."""
+        book = np.array([self._ell, self._wanted, self._noise])
+        found = {"book": book, "sent": self._sent.copy(), "reached": self._reached.copy()}
+        return found | self.trajectory.state()
+
+    def restore(self, state: State) -> None:
+        """See Local."""
+        self._ell, self._wanted, self._noise = state["book"].tolist()
+        self._sent, self._reached = state["sent"].copy(), state["reached"].copy()
+        self.trajectory.restore(state)

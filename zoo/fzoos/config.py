@@ -1,0 +1,189 @@
+"""Parameters of federated optimization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from zoo.config import option
+from zoo.errors import InputError
+
+ALGORITHMS = (
+    "shared",
+    "fzoos",
+    "fedzo",
+    "fedprox",
+    "scaffold1",
+    "scaffold2",
+    "decomfl",
+)
+#: Those whose clients take steps of their own by Adam.
+_STEPPING = ("fzoos", "fedzo", "fedprox", "scaffold1", "scaffold2")
+_DIFFERENCES = ("fedzo", "fedprox", "scaffold1", "scaffold2")
+_SURROGATES = ("shared", "fzoos")
+DROPOUTS = ("skip", "stale", "fail")
+
+#: Algorithms that a parameter is for, where not all of them take it.
+_ONLY = {
+    "local_steps": (*_STEPPING, "decomfl"),
+    "eta": _STEPPING,
+    "guard": _STEPPING,
+    "gamma": ("fzoos", "fedprox"),
+    "kernel": _SURROGATES,
+    "length_scale": _SURROGATES,
+    "gp_noise": _SURROGATES,
+    "window": _SURROGATES,
+    "survey": _SURROGATES,
+    "start_points": ("fzoos",),
+    "memory": _SURROGATES,
+    "features": ("fzoos",),
+    "features_window": ("fzoos",),
+    "local_queries": ("fzoos",),
+    "select": ("fzoos",),
+    "common": ("fzoos",),
+    "max_age": _SURROGATES,
+    "directions": (*_DIFFERENCES, "decomfl"),
+    "step": (*_DIFFERENCES, "decomfl"),
+    "distribution": ("decomfl",),
+    "lr": ("decomfl",),
+    "radius": ("shared",),
+}
+
+
+@dataclass(frozen=True)
+class FederatedProblem:
+    """What is minimized: a mean of functions, each of which one client alone can evaluate."""
+
+    objective: str = option(
+        "quadratic",
+        "quadratic (the paper's); a test function of any dimension (zoo list objectives), to which "
+        "clients add quadratics that sum to zero; or FILE.py:NAME or pkg.module:NAME, a list of "
+        "zoo.Client or a function that returns one.",
+    )
+    dim: int = option(300, "Dimension d of a test problem.", least=1)
+    clients: int = option(5, "Clients of a test problem.", least=1)
+    heterogeneity: float = option(5.0, "C: how much the clients of a test problem differ.", least=0)
+    condition: float = option(1.0, "Condition number of quadratic.", least=1)
+    rotate: bool = option(False, "Rotate quadratic at random.")
+    noise: float = option(
+        0.0, "Standard deviation of noise in every value of a test problem.", least=0
+    )
+    instance: int | None = option(
+        None, "Seed of a test problem itself; by default that of the run.", least=0
+    )
+
+
+@dataclass(frozen=True)
+class FZooSConfig:
+    """Every parameter: who takes part, the algorithm, its surrogates, its differences."""
+
+    algorithm: str = option(
+        "shared",
+        "shared: all clients query the same points, and the surrogate is that of their mean. "
+        "fzoos: each has a surrogate of its own, which travel as random features. fedzo, fedprox, "
+        "scaffold1, scaffold2: finite differences. decomfl: scalars along shared directions.",
+        choices=ALGORITHMS,
+    )
+    rounds: int = option(50, "Rounds R.", least=1)
+    queries: int | None = option(
+        None, "Most queries of all clients; the round under way is finished.", least=1
+    )
+    target: float | None = option(None, "The run ends when F(x) is this or less.")
+    seconds: float | None = option(None, "Most seconds of wall-clock time.", above=0)
+    participation: float = option(
+        1.0, "Share of the clients that take part in a round, drawn at random.", above=0, most=1
+    )
+    min_clients: int = option(1, "A round in which fewer clients answer changes nothing.", least=1)
+    round_timeout: float | None = option(
+        None, "Seconds that a client has to answer; then it is absent from the round.", above=0
+    )
+    on_dropout: str = option(
+        "skip",
+        "Of a client that is absent: skip, the others' weights are scaled up; stale, what it "
+        "answered last stands in, if it is not older than max_age; fail, the run ends.",
+        choices=DROPOUTS,
+    )
+    max_age: int = option(
+        10, "Rounds that what an absent client has answered stays in the mean.", least=0
+    )
+    local_steps: int = option(10, "Steps T of a client in a round; decomfl has 1 by default.",
+                              least=1)  # fmt: skip
+    eta: float = option(0.01, "Step of Adam, in units of the box.", above=0)
+    guard: bool = option(
+        True, "A round whose mean iterate is worse than the one before is taken back."
+    )
+    gamma: str = option(
+        "1",
+        "Share of the correction by the others' surrogates: a number, or 1/t in local step t (the "
+        "paper). Of fedprox the pull to the server's iterate, 0.01 by default.",
+        numeric=True,
+    )
+    kernel: str = option("se", "se: squared exponential; matern: Matern 5/2.",
+                         choices=("se", "matern"))  # fmt: skip
+    length_scale: float | None = option(
+        None, "Of the kernel, in units of the box; by default the most likely one.", above=0
+    )
+    gp_noise: float | None = option(
+        None,
+        "Variance of the values' noise, relative to that of the values; by default the most "
+        "likely one.",
+        least=0,
+    )
+    window: int | None = option(
+        None, "Points of a surrogate: 150 for fzoos, 600 for shared.", least=2, most=5000
+    )
+    memory: int = option(2000, "Points that are remembered, the latest.", least=2)
+    survey: int | None = option(
+        None, "Queries about the new iterate at the end of a round: 50.", least=0
+    )
+    start_points: int = option(10, "Queries about the first iterate.", least=0)
+    features: int = option(10_000, "Random features M that a surrogate travels as.", least=1)
+    features_window: int = option(500, "Points of a surrogate that travels.", least=2, most=5000)
+    local_queries: int = option(
+        0, "Queries near the iterate after every local step but the last (paper: 5).", least=0
+    )
+    select: str = option(
+        "random",
+        "Which points are queried: random ones; or, of 20 times as many near a local iterate and 4 "
+        "times as many in a survey, those of the most uncertain gradients (the paper).",
+        choices=("random", "uncertain"),
+    )
+    common: bool = option(
+        True, "All clients query the same points in a survey, so that their errors cancel."
+    )
+    directions: int = option(20, "Directions Q of a difference estimate.", least=1)
+    step: float = option(0.01, "Length of a difference, in units of the box.", above=0)
+    distribution: str = option(
+        "orthonormal", "Of the directions of decomfl.", choices=("orthonormal", "gaussian")
+    )
+    lr: float | None = option(
+        None, "Step of decomfl along the estimate; by default found by its success.", above=0
+    )
+    radius: float = option(
+        0.05, "First trust radius of shared, in units of the box, by coordinate.", above=0, most=1
+    )
+
+    def __post_init__(self) -> None:
+        for name, algorithms in _ONLY.items():
+            given = getattr(self, name) != getattr(FZooSConfig, name)
+            if given and self.algorithm not in algorithms:
+                raise InputError(
+                    f"{name} is for {', '.join(algorithms)}, and not for {self.algorithm}"
+                )
+        if self.gamma != "1/t":
+            try:
+                float(self.gamma)
+            except ValueError:
+                raise InputError(f"gamma must be a number or 1/t, got {self.gamma!r}") from None
+
+    def completed(self) -> FZooSConfig:
+        """Config with the defaults that depend on the algorithm."""
+        algorithm, gamma, steps = self.algorithm, self.gamma, self.local_steps
+        window, survey = self.window, self.survey
+        if algorithm in _SURROGATES:
+            window = window or (600 if algorithm == "shared" else 150)
+            survey = 50 if survey is None else survey
+        if algorithm == "decomfl" and steps == FZooSConfig.local_steps:
+            steps = 1
+        if algorithm == "fedprox" and gamma == FZooSConfig.gamma:
+            gamma = "0.01"
+        return replace(self, window=window, survey=survey, local_steps=steps, gamma=gamma)
