@@ -61,7 +61,7 @@ def test_changes(parent, child):
     """Changes that good programs come of are found within some thousand children."""
     names = parse(parent, np.arange(1.0, 1.0 + len({w for w in parent.split() if w[0] == "c"})))
     wanted = parse(child, np.arange(1.0, 5.0)).codes
-    made = children(names, 20_000, 2)
+    made = children(names, 30_000, 2)
     hits = sum(np.array_equal(one.codes, wanted) for one in made)
     assert hits >= 2
 

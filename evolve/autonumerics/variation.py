@@ -214,7 +214,7 @@ _CHANGES: tuple[Callable[[Rows, list[float], Random, Sequence[int]], None], ...]
 )
 
 #: Shares of the changes, added up.
-_BOUNDS = tuple(itertools.accumulate((0.28, 0.15, 0.22, 0.1, 0.1, 0.1)))
+_BOUNDS = tuple(itertools.accumulate((0.26, 0.14, 0.2, 0.1, 0.1, 0.14)))
 
 
 def smallest(operations: Sequence[int]) -> Program:
