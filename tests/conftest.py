@@ -8,6 +8,18 @@ pytest.register_assert_rewrite("commands")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
+def pytest_collection_modifyitems(items):
+    """Tests with Ray wait a lot: one process runs all of them, first, and another the others."""
+
+    def with_ray(item):
+        return "cluster" in item.fixturenames or "ray" in item.path.stem.split("_")
+
+    for item in items:
+        if with_ray(item):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: not with_ray(item))
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """A head node with a dashboard, which jobs need; this process is connected to it."""

@@ -120,6 +120,21 @@ def test_square_roots_of_zero():
     assert not proves(shifted, series_of(target), (0.0, 1.0), "absolute", 1e9)
 
 
+@pytest.mark.parametrize("domain", [(0.0, 1.0), (-1.0, 1.0), (-1.0, 0.0)])
+def test_relative_errors_at_a_zero_of_the_target(domain):
+    """The sine by c x + c' x^3: nothing divided by nothing at 0, an end of boxes sooner or later."""
+    target = replace(TARGETS["sin"], domain=domain, error="relative")
+    given = parse("mul x x; mul c1 t1; add t2 c2; mul t3 x", [-0.16, 0.9996])
+    x = np.linspace(*domain, 20002)
+    values = evaluate_dd(given, x)[0]
+    inner = x != 0.0
+    worst = np.abs(values[inner] / np.sin(x[inner]) - 1.0).max()
+    bound = certified(given, series_of(target), domain, "relative", worst)
+    assert worst <= bound <= worst * 1.02
+    shifted = parse("add x c1", [1e-9])  # is not zero there
+    assert not proves(shifted, series_of(target), domain, "relative", 1e9)
+
+
 def test_precision_of_others_is_left_as_it_was():
     before = flint.ctx.prec, flint.ctx.cap
     proves(published("f2"), exp2, (0.0, 1.0), "relative", 0.05)

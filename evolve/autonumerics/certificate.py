@@ -10,6 +10,10 @@ is too large is cut in two. A program is a quotient N/D of series, cleared of di
 x + c/x has no pole in the way of 1/(x + c/x): it is proven of the function that the program is by
 continuity. IEEE arithmetic makes the same of x + c/x at 0, and of most such points, but nothing
 of inf - inf.
+
+Next to a zero z of the target the relative error N/B - 1, with B = D times the target, is a quotient
+of functions that both are zero there; by Cauchy's mean value theorem it is N'/B' - 1 at some point
+between z and x.
 """
 
 from __future__ import annotations
@@ -228,11 +232,26 @@ def proves(
             unit = _binade(truth[0]) if kind == "ulp" else 1.0
             return list(held) + [flint.arb(0)] * (_ORDER + 1 - len(held)), unit
 
+        def beside_a_zero(low: float, high: float) -> float:
+            """Bound of the relative error in a box that ends at a zero; infinite in others."""
+            if kind != "relative":
+                return math.inf
+            ends = [flint.arb(low), flint.arb(high), flint.arb(low).union(flint.arb(high))]
+            tops, below = [], []
+            for place in ends:
+                x = flint.arb_series([place, 1], prec=_ORDER + 1)
+                top, bottom = _quotient(program, x, constants, nonnegative)
+                tops.append(top)
+                below.append(bottom * series(x))
+            if not any(tops[k][0].is_zero() and below[k][0].is_zero() for k in (0, 1)):
+                return math.inf
+            return _upper(tops[2][1] / below[2][1] - 1)
+
         boxes, left = [domain], _BOXES
         while boxes:
             low, high = boxes.pop()
             left -= 1
-            if _bound(flint, error, low, high) <= bound:
+            if _bound(flint, error, low, high) <= bound or beside_a_zero(low, high) <= bound:
                 continue
             middle = 0.5 * (low + high)
             if left <= 0 or not low < middle < high:

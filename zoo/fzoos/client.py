@@ -36,7 +36,7 @@ class Client:
     batched : bool
         Whether the objective takes all points at once.
     name : str
-        For people; by default its number.
+        What its random numbers go by; those without names go by their place in the list.
     """
 
     objective: Any = None

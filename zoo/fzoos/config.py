@@ -159,7 +159,10 @@ class FZooSConfig:
         None, "Step of decomfl along the estimate; by default found by its success.", above=0
     )
     radius: float = option(
-        0.05, "First trust radius of shared, in units of the box, by coordinate.", above=0, most=1
+        0.05,
+        "Length of the first step of shared, as a share of the box's diagonal.",
+        above=0,
+        most=1,
     )
 
     def __post_init__(self) -> None:

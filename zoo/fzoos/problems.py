@@ -176,7 +176,7 @@ def split(given: FederatedProblem, instance: int) -> Federated:
 
 
 def federation(clients: Any, bounds: Any = None, name: str = "clients") -> Federated:
-    """Clients of a caller.
+    """Clients of a caller, in the order of their names if they have any.
 
     Raises
     ------
@@ -189,6 +189,10 @@ def federation(clients: Any, bounds: Any = None, name: str = "clients") -> Feder
         raise InputError(f"clients must be a list of zoo.Client, got {clients!r}") from None
     if not held or not all(isinstance(client, Client) for client in held):
         raise InputError("clients must be a list of zoo.Client, of one or more")
+    names = [client.name for client in held if client.name]
+    if len(set(names)) < len(names) or len(names) not in (0, len(held)):
+        raise InputError("clients must have different names, all of them or none")
+    held = tuple(sorted(held, key=lambda client: client.name))
     boxes = [as_bounds(client.bounds) for client in held if client.bounds is not None]
     if bounds is not None:
         boxes.append(as_bounds(bounds))

@@ -5,8 +5,11 @@ from the seed. Errors of surrogates of different clients are then errors at the 
 the mean of the surrogates is the surrogate of the mean: what the clients differ by cancels out, and
 scalars travel in place of features.
 
-The server goes to where the mean of the posterior means is lowest, in a box about the best iterate
-that grows and shrinks as the values agree with what was foretold (a trust region).
+The server goes to where the posterior mean mu of the mean is lowest, but not too far,
+
+    x' = argmin mu(z) + rho/2 |z - x|^2       over the box
+
+and rho falls and grows as the values agree with what was foretold, or do not.
 """
 
 from __future__ import annotations
@@ -36,9 +39,9 @@ Array = npt.NDArray[np.float64]
 _BESIDE, _NOISES = (0.7, 1.0, 1.4), (1e-8, 1e-6, 1e-4)
 #: First length scale, relative to the square root of d.
 _FIRST = 0.3
-#: Shares of the fall foretold from which on the region grows, and below which it shrinks.
+#: Shares of the fall foretold from which on rho falls, and below which it grows; its factors.
 _GOOD, _POOR = 0.5, 0.1
-_LONGER, _SHORTER = 2.0, 0.5
+_FREER, _STRICTER = 0.3, 4.0
 #: Distance of surveyed points to the iterate, relative to the last move; at least, and at most.
 _SPREAD, _LEAST, _MOST = 0.3, 1e-4, 0.5
 #: Iterations of the search for the lowest mean.
@@ -62,7 +65,7 @@ class Shared:
         self.job, self.x, self.fun = job, job.start, math.nan
         self._next = self.x  # to be evaluated
         self._foretold = math.nan  # fall of the mean
-        self._radius = job.config.radius
+        self._rho = math.nan  # not known yet
         self._spread = job.config.radius * math.sqrt(job.dimension) * _SPREAD
         self._ell = job.config.length_scale or _FIRST * math.sqrt(job.dimension)
         self._noise = 1e-6 if job.config.gp_noise is None else job.config.gp_noise
@@ -100,9 +103,9 @@ class Shared:
             before = _mean(parts, self.x)
             share = (before - here) / self._foretold if self._foretold > 0.0 else -1.0
             if share >= _GOOD:
-                self._radius = min(self._radius * _LONGER, 0.5)
+                self._rho *= _FREER
             elif share < _POOR:
-                self._radius *= _SHORTER
+                self._rho *= _STRICTER
             if here < before:
                 self.x = new
             else:
@@ -148,16 +151,20 @@ class Shared:
         return self.job.config.length_scale is None
 
     def _lowest(self, parts: list[tuple[float, Surrogate]]) -> Array:
-        """Point of the lowest mean in the trust region."""
+        """Point of the lowest mean that is not too far."""
         x = self.x
+        if math.isnan(self._rho):
+            length = self.job.config.radius * math.sqrt(len(x))
+            self._rho = float(np.linalg.norm(_slope(parts, x))) / length
 
         def both(point: Array) -> tuple[float, Array]:
-            gradient = sum(share * part.gradient(point) for share, part in parts)
-            return _mean(parts, point), np.asarray(gradient)
+            moved = point - x
+            value = _mean(parts, point) + 0.5 * self._rho * float(moved @ moved)
+            return value, _slope(parts, point) + self._rho * moved
 
-        bounds = np.stack([projected(x - self._radius), projected(x + self._radius)], 1)
-        options = {"maxiter": _SEARCH}
-        found = minimize(both, x, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
+        box = [(0.0, 1.0)] * len(x)
+        options = {"maxiter": _SEARCH, "ftol": 1e-12, "gtol": 1e-10}
+        found = minimize(both, x, jac=True, bounds=box, method="L-BFGS-B", options=options)
         return np.asarray(projected(found.x))
 
     def void(self) -> None:
@@ -165,7 +172,7 @@ class Shared:
 
     def state(self) -> State:
         """See Server."""
-        book = [self.fun, self._foretold, self._radius, self._spread, self._ell, self._noise]
+        book = [self.fun, self._foretold, self._rho, self._spread, self._ell, self._noise]
         latest = np.array(sorted(self._latest.items()), np.int64).reshape(-1, 2)
         held = self._trajectory.state()
         return {
@@ -179,7 +186,7 @@ class Shared:
     def restore(self, state: State) -> None:
         """See Server."""
         self.x, self._next = state["iterate"].copy(), state["next"].copy()
-        (self.fun, self._foretold, self._radius, self._spread, self._ell, self._noise) = state[
+        (self.fun, self._foretold, self._rho, self._spread, self._ell, self._noise) = state[
             "book"
         ].tolist()
         self._latest = dict(state["latest"].tolist())
@@ -188,6 +195,10 @@ class Shared:
 
 def _mean(parts: list[tuple[float, Surrogate]], x: Array) -> float:
     return sum(share * part.value(x) for share, part in parts)
+
+
+def _slope(parts: list[tuple[float, Surrogate]], x: Array) -> Array:
+    return np.asarray(sum(share * part.gradient(x) for share, part in parts))
 
 
 class Evaluating:

@@ -1,0 +1,104 @@
+"""Federated runs on every host: the same bits, through the deaths of workers and of the driver."""
+
+import numpy as np
+import pytest
+from fzoos_runs import KINDS, bowls, job, problem, ran
+from test_ray import at_step, kill
+
+import zoo
+from zoo.fzoos import study
+from zoo.fzoos.federate import resume
+from zoo.runtime import loop
+from zoo.runtime.folder import RunFolder
+from zoo.runtime.launch import launch, taken_up
+
+HARD = {"participation": 0.7, "rounds": 6}
+
+
+def made(algorithm, **options):
+    return job(algorithm, problem(clients=4, noise=1e-3), **HARD | options)
+
+
+def bits(outcome):
+    result, rows = outcome
+    times = {"seconds", "workers"}
+    kept = {name: value for name, value in result.items() if name not in times}
+    return kept.pop("x").tobytes(), kept, rows
+
+
+@pytest.mark.parametrize("algorithm", sorted(KINDS))
+def test_the_same_bits_on_threads(algorithm):
+    first = bits(ran(made(algorithm), threads=1))
+    for threads in (2, 3):
+        assert bits(ran(made(algorithm), threads=threads)) == first
+
+
+@pytest.mark.parametrize("algorithm", ["shared", "fzoos", "scaffold2", "decomfl"])
+def test_the_same_bits_on_workers(algorithm, crews):
+    first = bits(ran(made(algorithm), threads=1))
+    for crew in crews.values():
+        assert bits(ran(made(algorithm), crew=crew, placement=crew.placement)) == first
+
+
+@pytest.mark.parametrize("algorithm", ["fzoos", "scaffold2", "decomfl"])
+def test_a_worker_killed_in_the_middle(algorithm, monkeypatch, crews):
+    """Its clients are built anew, with what they remembered; each query is in the ledger once."""
+    monkeypatch.setattr(loop, "_TELLING", 0.0)
+    first = bits(ran(made(algorithm), threads=1))
+    callback = at_step(3, lambda: kill(crews[2], 1))
+    outcome = ran(made(algorithm), crew=crews[2], placement=crews[2].placement, callback=callback)
+    assert callback.done == [3]
+    assert outcome[0].workers["lost"] == 1
+    assert bits(outcome) == first
+
+
+@pytest.mark.parametrize("algorithm", sorted(KINDS))
+@pytest.mark.parametrize("at", [2, 5])
+def test_interrupted_and_resumed(algorithm, at, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_TELLING", 0.0)
+    monkeypatch.setattr(loop, "_KEEPING", 1e9)
+    task = made(algorithm)
+    whole, _ = ran(task, threads=1)
+    described = study.describe("fzoos", {}, task, from_python=True)
+    folder = RunFolder(tmp_path / "cut")
+    folder.create(described)
+    count = 0
+
+    def cancelled():
+        nonlocal count
+        count += 1
+        return count > 10 * at
+
+    from zoo.errors import Interrupted
+
+    with pytest.raises(Interrupted):
+        launch(study.assembled(task, described), threads=1, folder=folder, cancelled=cancelled)
+    again = RunFolder(tmp_path / "cut")
+    snapshot = taken_up(again)
+    assert snapshot is not None
+    result = launch(
+        study.assembled(task, described), threads=1, folder=again, snapshot=snapshot
+    )  # fmt: skip
+    assert result.x.tobytes() == whole.x.tobytes()
+    assert result.queries_each == whole.queries_each
+    assert (result.bytes_up, result.bytes_down) == (whole.bytes_up, whole.bytes_down)
+
+
+def test_resumed_from_python(tmp_path):
+    clients, _ = bowls(3)
+    options = {"survey": 4, "rounds": 8, "seed": 1}
+    whole = zoo.federate(clients, **options)
+    seen = []
+
+    def stop(now):
+        seen.append(now)
+        if now.step >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        zoo.federate(clients, folder=tmp_path / "run", callback=stop, **options)
+    result = resume(tmp_path / "run", clients)
+    assert result.x.tobytes() == whole.x.tobytes()
+    np.testing.assert_array_equal(resume(tmp_path / "run", clients).x, whole.x)
+    with pytest.raises(zoo.InputError, match="clients 3, not 2"):
+        resume(tmp_path / "run", clients[:2])

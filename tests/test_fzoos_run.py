@@ -1,0 +1,416 @@
+"""Federated optimization: algorithms beside their references, counts, traffic, absent clients."""
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from fzoos_runs import KINDS, bowls, job, problem, ran
+from reference_fzoos import scalars, stepping
+
+import zoo
+from zoo.errors import InputError, RunError
+from zoo.fzoos.method import Federation
+from zoo.fzoos.problems import federation
+from zoo.fzoos.shard import ClientShard
+
+FUNCTIONS = sorted(KINDS)
+
+
+def functions_of(shared):
+    """Clients' functions over the unit box."""
+    width = shared.upper - shared.lower
+    return [
+        lambda u, c=client: float(c.objective.evaluate((shared.lower + u * width)[None])[0])
+        for client in shared.clients
+    ]
+
+
+def iterates(made):
+    """Iterates (unit box) after each round."""
+    found = []
+
+    class Watched(Federation):
+        def _record(self, participants):
+            super()._record(participants)
+            found.append(self.server.x.copy())
+
+    method = Watched(made)
+    shards = [method.shard(i) for i in range(method.shards)]
+    while not method.finished:
+        message = method.message(1)
+        method.merge([shard.step(message) for shard in shards])
+    return found
+
+
+@pytest.mark.parametrize("algorithm", ["fedzo", "fedprox", "scaffold1", "scaffold2"])
+def test_finite_differences_are_those_of_the_reference(algorithm):
+    shared = problem()
+    made = job(algorithm, shared, rounds=4)
+    gamma = 0.01 if algorithm == "fedprox" else 0.0
+    expected = stepping(
+        algorithm, functions_of(shared), made.start, 4, 3, 4, 0.01, 0.01, gamma, made.seed
+    )
+    np.testing.assert_allclose(iterates(made), expected, atol=1e-9)
+    assert not np.array_equal(expected[0], expected[-1])
+
+
+@pytest.mark.parametrize("distribution", ["orthonormal", "gaussian"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_scalars_are_those_of_the_reference(distribution, steps):
+    shared = problem()
+    given = {"local_steps": steps, "distribution": distribution, "lr": 0.3, "rounds": 3}
+    made = job("decomfl", shared, **given)
+    normal = distribution == "gaussian"
+    expected = scalars(functions_of(shared), made.start, 4, steps, 4, 0.01, 0.3, 1, normal)
+    np.testing.assert_allclose(iterates(made), expected[1:], atol=1e-9)
+
+
+@pytest.mark.parametrize("algorithm", ["shared", "decomfl"])
+def test_what_clients_differ_by_cancels_out(algorithm):
+    """The parts sum to zero over the clients: the iterates do not depend on them."""
+    runs = [
+        iterates(job(algorithm, problem(heterogeneity=c), rounds=8)) for c in (0.0, 0.5, 5.0, 50.0)
+    ]
+    tolerance = 1e-9 if algorithm == "decomfl" else 1e-5  # the shared one solves for its steps
+    for found in runs[1:]:
+        np.testing.assert_allclose(found, runs[0], atol=tolerance)
+
+
+@pytest.mark.parametrize("algorithm", FUNCTIONS)
+def test_gaps_close(algorithm):
+    _, rows = ran(job(algorithm, problem(heterogeneity=0.5), rounds=25))
+    gaps = [row["gap"] for row in rows]
+    assert gaps[-1] < 0.5 * gaps[0]
+    if algorithm != "decomfl":  # its steps are taken on trust
+        assert all(after <= before + 1e-12 for before, after in itertools.pairwise(gaps))
+
+
+def test_one_client_needs_no_others():
+    """Of one client the correction is zero: gamma does not matter (ZoRD)."""
+    alone = problem(clients=1)
+    first = iterates(job("fzoos", alone, gamma="1"))
+    np.testing.assert_array_equal(first, iterates(job("fzoos", alone, gamma="0")))
+
+
+def test_clients_that_are_alike_need_no_correction():
+    alike = problem(heterogeneity=0.0)
+    first = iterates(job("fzoos", alike, gamma="1"))
+    np.testing.assert_allclose(first, iterates(job("fzoos", alike, gamma="0")), atol=1e-12)
+
+
+def test_the_correction_is_the_others_surrogates():
+    different = problem(heterogeneity=5.0)
+    with_it, without = (
+        iterates(job("fzoos", different)),
+        iterates(job("fzoos", different, gamma="0")),
+    )
+    np.testing.assert_array_equal(with_it[0], without[0])
+    assert not np.allclose(with_it[-1], without[-1])
+
+
+class Counting:
+    """A function that counts."""
+
+    concurrent = False
+    last_error = ""
+
+    def __init__(self):
+        self.asked, self.failures = [], Counter()
+
+    def evaluate(self, x, cancelled=None):
+        self.asked.extend(x.copy())
+        return (x**2).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "start", "each"),
+    [
+        ("shared", {"survey": 6}, 7, 7),
+        ("fzoos", {"survey": 5, "start_points": 3}, 4, 3 + 1 + 5),
+        ("fzoos", {"survey": 5, "start_points": 3, "local_queries": 2}, 4, 3 + 2 * 2 + 1 + 5),
+        ("fzoos", {"survey": 5, "start_points": 3, "select": "uncertain"}, 4, 3 + 1 + 5),
+        ("fedzo", {"directions": 4}, 1, 3 * 5),  # the iterate is known from the survey
+        ("fedprox", {"directions": 4}, 1, 3 * 5),
+        ("scaffold1", {"directions": 4}, 5, 3 * 5 + 4),
+        ("scaffold2", {"directions": 4}, 1, 3 * 5),
+        ("decomfl", {"directions": 4}, 5, 5),
+        ("decomfl", {"directions": 4, "local_steps": 3}, 15, 15),
+    ],
+)
+def test_queries_are_counted_once(algorithm, options, start, each):
+    counting = [Counting(), Counting()]
+    clients = [zoo.Client(one, bounds=[(-1.0, 3.0)] * 5) for one in counting]
+    made = job(algorithm, federation(clients), rounds=3, **options)
+    result, rows = ran(made, threads=1)
+    for asked, told in zip(counting, result.queries_each, strict=True):
+        assert len(asked.asked) == told == start + 3 * each
+        assert all((x >= -1.0).all() and (x <= 3.0).all() for x in asked.asked)
+    assert [row["queries"] for row in rows] == [2 * (start + k * each) for k in range(4)]
+    assert result.queries == rows[-1]["queries"]
+
+
+#: Arrays that may travel, and their sizes: d coordinates, M features, e queries, Q directions.
+TRAVELS = {
+    "shared": ({"x": 12, "spread": 1}, {"values": 7}),
+    "fzoos": (
+        {"x": 12, "from": 12, "weights": 200, "scale": 2},
+        {"step": 12, "value": 1, "weights": 200, "scale": 2},
+    ),
+    "fedzo": ({"x": 12}, {"step": 12, "value": 1}),
+    "fedprox": ({"x": 12}, {"step": 12, "value": 1}),
+    "scaffold1": ({"x": 12, "control": 12}, {"step": 12, "value": 1, "control": 12}),
+    "scaffold2": ({"x": 12, "control": 12}, {"step": 12, "value": 1, "control": 12}),
+    "decomfl": (
+        {"eta": 1, "made": 1, "x": 12, "scalars": 4, "moves": 2},
+        {"value": 1, "scalars": 4},
+    ),
+}
+
+
+@pytest.mark.parametrize("algorithm", FUNCTIONS)
+def test_nothing_else_travels(algorithm, monkeypatch):
+    """Every message and every answer: iterates, weights or scalars, and counts."""
+    sent, answered = [], []
+    step = ClientShard.step
+
+    def watched(self, message):
+        report = step(self, message)
+        sent.append(message)
+        answered.append(report)
+        return report
+
+    monkeypatch.setattr(ClientShard, "step", watched)
+    result, _ = ran(job(algorithm), threads=1)
+    down, up = TRAVELS[algorithm]
+    for message in sent:
+        assert set(vars(message)) == {"task", "clients"}
+        assert set(vars(message.task)) == {"kind", "round", "arrays"}
+        assert {
+            name: array.size for name, array in message.task.arrays.items()
+        }.items() <= down.items()
+    for report in answered:
+        assert set(vars(report)) == {"arrays", "queries", "reason"}
+        assert {name: array.size for name, array in report.arrays.items()}.items() <= up.items()
+    clients = len(result.queries_each)
+    bytes_up = sum(a.nbytes for report in answered for a in report.arrays.values())
+    bytes_down = sum(a.nbytes for message in sent for a in message.task.arrays.values())
+    assert result.bytes_up == bytes_up
+    assert result.bytes_down == bytes_down
+    assert len(sent) % clients == 0
+
+
+def test_a_client_that_was_away_catches_up_by_scalars():
+    given = {"rounds": 12, "participation": 0.4, "lr": 0.5}
+    method = Federation(job("decomfl", problem(dim=40, clients=5), **given))
+    shards = [method.shard(i) for i in range(5)]
+    whole = 0
+    while not method.finished:
+        message = method.message(1)
+        reports = [shard.step(message) for shard in shards]
+        for client in message.clients:
+            np.testing.assert_array_equal(shards[client]._local._x, method.server.x)
+        whole += "x" in message.task.arrays
+        method.merge(reports)
+    assert whole == 0  # what they missed was less than the iterate
+
+
+def test_weights_and_those_who_take_part():
+    clients, _ = bowls(4)
+    weighted = [
+        zoo.Client(client.objective, weight=w, bounds=client.bounds)
+        for client, w in zip(clients, (1, 2, 3, 4), strict=True)
+    ]
+    centres = np.linspace(-2.0, 3.0, 4)
+    result = zoo.federate(weighted, rounds=15, survey=4, seed=1)
+    np.testing.assert_allclose(result.x, centres @ [0.1, 0.2, 0.3, 0.4], atol=1e-2)
+
+
+@pytest.mark.parametrize("algorithm", FUNCTIONS)
+def test_two_of_five_in_a_round(algorithm):
+    """Who takes part is drawn anew; the others are asked nothing, and the mean is still found."""
+    given = {"participation": 0.4, "rounds": 30}
+    result, rows = ran(job(algorithm, problem(clients=5, heterogeneity=0.5), **given))
+    assert all(row["participants"] == 2 for row in rows)
+    assert "absent" not in rows[-1]
+    assert min(result.queries_each) > 0
+    assert len(set(result.queries_each)) > 1
+    assert min(row["gap"] for row in rows) < 0.5 * rows[0]["gap"]
+
+
+def named(order):
+    held, _ = bowls(3)
+    clients = [
+        zoo.Client(client.objective, bounds=client.bounds, name=name)
+        for client, name in zip(held, "abc", strict=True)
+    ]
+    return [clients[i] for i in order]
+
+
+@pytest.mark.parametrize("algorithm", ["fzoos", "scaffold2"])
+def test_the_order_of_named_clients_does_not_matter(algorithm):
+    given = {"rounds": 3, "local_steps": 3, "seed": 4, "participation": 0.7}
+    if algorithm == "fzoos":
+        given |= {"features": 100, "survey": 4}
+    first = zoo.federate(named([0, 1, 2]), algorithm, **given)
+    other = zoo.federate(named([2, 0, 1]), algorithm, **given)
+    np.testing.assert_array_equal(first.x, other.x)
+    assert first.queries_each == other.queries_each
+
+
+def test_noise_is_the_clients_own_and_of_the_seed():
+    noisy = problem(noise=0.1)
+    first, again = ran(job("fedzo", noisy))[0], ran(job("fedzo", noisy))[0]
+    np.testing.assert_array_equal(first.x, again.x)
+    assert not np.array_equal(first.x, ran(job("fedzo", noisy, seed=2))[0].x)
+    assert not np.array_equal(first.x, ran(job("fedzo", problem()))[0].x)
+
+
+@pytest.mark.parametrize("algorithm", FUNCTIONS)
+def test_a_client_without_values_is_absent(algorithm):
+    """One of three returns NaN: the others go on, and its queries are in its ledger."""
+    clients, _ = bowls(3)
+    broken = [*clients[:2], zoo.Client(lambda x: math.nan, bounds=[(-5, 5)] * 4)]
+    options = {"rounds": 6} | KINDS[algorithm]
+    rows = []
+
+    def listen(event):
+        rows.extend(event.data.get("rows", ()))
+
+    result = zoo.federate(broken, algorithm, seed=1, listeners=[listen], **options)
+    assert result.status == "rounds"
+    assert result.queries_each[2] > 0
+    assert all(set(row["absent"]) == {"2"} for row in rows)
+    assert "finite" in rows[0]["absent"]["2"]
+    assert rows[-1]["fun"] < rows[0]["fun"]
+
+
+def test_a_client_that_raises():
+    clients, _ = bowls(3)
+
+    def failing(x):
+        raise ValueError("no data today")
+
+    broken = [*clients[:2], zoo.Client(failing, bounds=[(-5, 5)] * 4, name="")]
+    result = zoo.federate(broken, rounds=5, survey=4, seed=1)
+    np.testing.assert_allclose(result.x, 0.25 * (-2 - 2 + 0.5 + 0.5), atol=0.5)
+    with pytest.raises(RunError, match=r"client 2: .*no data today.* on_dropout is fail"):
+        zoo.federate(broken, rounds=5, survey=4, seed=1, on_dropout="fail")
+    with pytest.raises(RunError, match="too few clients answer at the first iterate: client 2"):
+        zoo.federate(broken, rounds=5, survey=4, seed=1, min_clients=3)
+
+
+class Sometimes:
+    """Returns NaN from one query on, for so many."""
+
+    def __init__(self, first, last):
+        self.first, self.last, self.asked = first, last, 0
+
+    def __call__(self, x):
+        self.asked += 1
+        return math.nan if self.first <= self.asked < self.last else float(((x + 2) ** 2).sum())
+
+
+@pytest.mark.parametrize("on_dropout", ["skip", "stale"])
+def test_what_an_absent_client_has_said_stays(on_dropout):
+    """While the client at -2 is away, the others alone would go to their own mean."""
+    others = [
+        zoo.Client(lambda x, c=c: float(((x - c) ** 2).sum()), bounds=[(-5, 5)] * 4) for c in (0, 2)
+    ]
+    away = zoo.Client(Sometimes(40, 400), bounds=[(-5, 5)] * 4)
+    rows = []
+
+    def listen(event):
+        rows.extend(event.data.get("rows", ()))
+
+    result = zoo.federate(
+        [*others, away], "fedzo", rounds=8, seed=2, local_steps=3, directions=4, guard=False,
+        eta=0.02, on_dropout=on_dropout, listeners=[listen], threads=1,
+    )  # fmt: skip
+    gone = [row for row in rows if "absent" in row]
+    assert 2 <= len(gone) <= 8
+    assert result.status == "rounds"
+
+
+def test_too_few_for_long_end_the_run():
+    clients, _ = bowls(2)
+    leaving = Sometimes(30, 10**9)
+    result = zoo.federate(
+        [clients[0], zoo.Client(leaving, bounds=[(-5, 5)] * 4)],
+        rounds=50, survey=4, seed=1, min_clients=2, threads=1,
+    )  # fmt: skip
+    assert (result.status, result.success) == ("deserted", False)
+    assert result.rounds < 20
+
+
+def test_budgets_and_targets():
+    shared = problem()
+    few = ran(job("shared", shared, queries=60, rounds=50))[0]
+    assert few.status == "queries"
+    assert 60 <= few.queries < 60 + 3 * 7
+    near = ran(job("shared", shared, target=1.0, rounds=50))[0]
+    assert (near.status, near.success) == ("target", True)
+    assert near.fun <= 1.0
+
+
+def test_a_first_iterate_can_be_given():
+    clients, centre = bowls(3)
+    result = zoo.federate(clients, rounds=1, survey=4, seed=1, x0=[centre] * 4)
+    np.testing.assert_allclose(result.x, [centre] * 4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clients": []}, "one or more"),
+        ({"clients": 3}, "must be a list of zoo.Client"),
+        ({"clients": [lambda x: 0.0]}, "must be a list of zoo.Client"),
+        ({"method": "fedavg"}, "algorithm must be"),
+        ({"rounds": 0}, "rounds must be >= 1"),
+        ({"participation": 1.5}, "participation must be"),
+        ({"gamma": "half"}, "gamma is for|gamma must be"),
+        ({"min_clients": 9}, "min_clients"),
+        ({"x0": [9.0] * 4}, "x0 must be 4 numbers"),
+        ({"bounds": [(-1, 1)] * 3}, "same bounds"),
+        ({"local_step": 3}, "unknown parameter 'local_step': did you mean 'local_steps'"),
+        ({"directions": 3}, "directions is for"),
+    ],
+)
+def test_input_that_cannot_be_used(options, message):
+    clients, _ = bowls(3)
+    given = {"clients": clients, "rounds": 2} | options
+    with pytest.raises(InputError, match=message):
+        zoo.federate(given.pop("clients"), given.pop("method", "shared"), **given)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: zoo.Client(), "objective, or load"),
+        (lambda: zoo.Client(lambda x: 0.0, weight=0), "weight must be a number > 0"),
+        (lambda: zoo.Client(3), "must be callable"),
+        (lambda: zoo.Client(load=3), "load must be a function"),
+        (lambda: zoo.federate([zoo.Client(lambda x: 0.0)]), "bounds are needed"),
+        (
+            lambda: zoo.federate([zoo.Client(lambda x: 0.0, name="a", bounds=[(0, 1)])] * 2),
+            "different names",
+        ),
+    ],
+)
+def test_clients_that_cannot_be_used(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_data_is_loaded_where_the_client_is():
+    loaded = []
+
+    def load():
+        loaded.append(1)
+        return lambda x: float(((x - 1.0) ** 2).sum())
+
+    clients = [zoo.Client(load=load, bounds=[(-5, 5)] * 3) for _ in range(2)]
+    result = zoo.federate(clients, rounds=10, survey=3, seed=1, threads=1)
+    np.testing.assert_allclose(result.x, 1.0, atol=1e-2)
+    assert len(loaded) == 2
