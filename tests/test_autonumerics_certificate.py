@@ -122,7 +122,7 @@ def test_square_roots_of_zero():
 
 @pytest.mark.parametrize("domain", [(0.0, 1.0), (-1.0, 1.0), (-1.0, 0.0)])
 def test_relative_errors_at_a_zero_of_the_target(domain):
-    """The sine by c x + c' x^3: nothing divided by nothing at 0, an end of boxes sooner or later."""
+    """The sine by c x + c' x^3: nothing divided by nothing at 0, where a box ends at last."""
     target = replace(TARGETS["sin"], domain=domain, error="relative")
     given = parse("mul x x; mul c1 t1; add t2 c2; mul t3 x", [-0.16, 0.9996])
     x = np.linspace(*domain, 20002)

@@ -1,5 +1,8 @@
 """Federated runs on every host: the same bits, through the deaths of workers and of the driver."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from fzoos_runs import KINDS, bowls, job, problem, ran
@@ -9,6 +12,7 @@ import zoo
 from zoo.fzoos import study
 from zoo.fzoos.federate import resume
 from zoo.runtime import loop
+from zoo.runtime.distributed import shards
 from zoo.runtime.folder import RunFolder
 from zoo.runtime.launch import launch, taken_up
 
@@ -47,6 +51,19 @@ def test_a_worker_killed_in_the_middle(algorithm, monkeypatch, crews):
     first = bits(ran(made(algorithm), threads=1))
     callback = at_step(3, lambda: kill(crews[2], 1))
     outcome = ran(made(algorithm), crew=crews[2], placement=crews[2].placement, callback=callback)
+    assert callback.done == [3]
+    assert outcome[0].workers["lost"] == 1
+    assert bits(outcome) == first
+
+
+def test_a_worker_that_falls_silent_is_replaced(monkeypatch, crews):
+    """Stopped, and not dead: Ray alone would wait for it for ever."""
+    monkeypatch.setattr(loop, "_TELLING", 0.0)
+    monkeypatch.setattr(shards, "_SILENCE", 2.0)
+    task = made("scaffold2", round_timeout=3.0)
+    first = bits(ran(task, threads=1))
+    callback = at_step(3, lambda: os.kill(crews[2].members[1].info["pid"], signal.SIGSTOP))
+    outcome = ran(task, crew=crews[2], placement=crews[2].placement, callback=callback)
     assert callback.done == [3]
     assert outcome[0].workers["lost"] == 1
     assert bits(outcome) == first

@@ -11,9 +11,8 @@ x + c/x has no pole in the way of 1/(x + c/x): it is proven of the function that
 continuity. IEEE arithmetic makes the same of x + c/x at 0, and of most such points, but nothing
 of inf - inf.
 
-Next to a zero z of the target the relative error N/B - 1, with B = D times the target, is a quotient
-of functions that both are zero there; by Cauchy's mean value theorem it is N'/B' - 1 at some point
-between z and x.
+Next to a zero z of the target the relative error is N/B - 1, with B = D times the target, and both
+are zero there: by Cauchy's mean value theorem it is N'/B' - 1 at some point between z and x.
 """
 
 from __future__ import annotations

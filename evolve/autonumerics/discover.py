@@ -13,7 +13,7 @@ from zoo.errors import InputError, RunError
 from zoo.optimize import as_seed, split_placement, warn
 from zoo.runtime.events import Listener
 from zoo.runtime.folder import RunFolder
-from zoo.runtime.launch import launch, optimize_result, taken_up
+from zoo.runtime.launch import begun, launch, optimize_result, taken_up
 
 
 def discover(
@@ -72,18 +72,14 @@ def discover(
     config = build(SearchConfig, options)
     function = None if isinstance(target, str) else target
     prepared = study.searched("autonumerics", given, config, as_seed(seed), function)
-    kept = None
-    if folder is not None:
-        kept = RunFolder(folder)
-        kept.create(prepared.described)
-    return launch(
+    return begun(
         prepared,
+        folder,
         threads=threads,
         placement=placement,
         crew=crew,
         callback=callback,
         listeners=listeners,
-        folder=kept,
     )
 
 

@@ -20,7 +20,7 @@ from zoo.errors import InputError
 from zoo.optimize import as_seed, split_placement, warn
 from zoo.runtime.events import Listener
 from zoo.runtime.folder import RunFolder
-from zoo.runtime.launch import launch, optimize_result, taken_up
+from zoo.runtime.launch import begun, launch, optimize_result, taken_up
 
 #: Names of the options of the network, not of the oracle.
 _NETWORK = ("hidden", "depth", "width", "data_folder", "augment", "init", "weights")
@@ -120,18 +120,14 @@ def train(
     study.check_free(given)
     described = study.describe("deepzero", given, job, from_python=True)
     prepared = study.assembled(given, job, described)
-    kept = None
-    if folder is not None:
-        kept = RunFolder(folder)
-        kept.create(described)
-    result = launch(
+    result = begun(
         prepared,
+        folder,
         threads=threads,
         placement=placement,
         crew=crew,
         callback=callback,
         listeners=listeners,
-        folder=kept,
     )
     return _with_params(result, study.trained(prepared.method), params)
 

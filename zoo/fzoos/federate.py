@@ -17,7 +17,7 @@ from zoo.fzoos.problems import federation
 from zoo.optimize import as_seed, split_placement, warn
 from zoo.runtime.events import Listener
 from zoo.runtime.folder import RunFolder
-from zoo.runtime.launch import launch, optimize_result, taken_up
+from zoo.runtime.launch import begun, launch, optimize_result, taken_up
 
 
 def federate(
@@ -83,18 +83,14 @@ def federate(
     job = _job(clients, bounds, x0, as_seed(seed), {"algorithm": method} | options)
     described = study.describe("fzoos", {}, job, from_python=True)
     prepared = study.assembled(job, described)
-    kept = None
-    if folder is not None:
-        kept = RunFolder(folder)
-        kept.create(described)
-    return launch(
+    return begun(
         prepared,
+        folder,
         threads=threads,
         placement=placement,
         crew=crew,
         callback=callback,
         listeners=listeners,
-        folder=kept,
     )
 
 

@@ -52,6 +52,7 @@ class Federation:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.shards = len(job.problem.clients)
+        self.patience = job.config.round_timeout  # of a host, with a client
         self.concurrent = job.config.round_timeout is not None or all(
             getattr(client.objective, "concurrent", False) for client in job.problem.clients
         )

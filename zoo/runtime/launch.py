@@ -78,6 +78,15 @@ def taken_up(folder: RunFolder) -> Snapshot | None:
     return snapshot
 
 
+def begun(prepared: Prepared, path: Any = None, **how: Any) -> Any:
+    """Launch a run, in a new run folder if a path is given; ``how`` is as :func:`launch` has it."""
+    folder = None
+    if path is not None:
+        folder = RunFolder(path)
+        folder.create(prepared.described)
+    return launch(prepared, folder=folder, **how)
+
+
 def launch(
     prepared: Prepared,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
 import uuid
@@ -28,6 +29,8 @@ _LOG_BYTES, _LOG_LENGTH, _LOG_SECONDS = 64e6, 1000, 1.0
 _CHECKPOINTING = 0.05
 #: Seconds that a worker asked to give up has for it, before it is killed.
 _GRACE = 2.0
+#: Seconds beyond a method's patience after which a worker that does not answer is taken for dead.
+_SILENCE = 10.0
 #: Seconds that shards wait for a worker of their own before others take them.
 _VACANCY = 5.0
 
@@ -40,6 +43,7 @@ class _Call:
     actor: Any  # which of those that have been in that place
     number: int
     shards: list[int]
+    since: float
 
 
 class RayHost:
@@ -62,6 +66,7 @@ class RayHost:
         self._key = ""
         self._cpus: set[str] = set()
         self._resident = True
+        self._patience: float | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -81,6 +86,7 @@ class RayHost:
         self._cancelled = cancelled
         self._objective = None if method.problem is None else method.problem.objective
         self._resident = method.resident
+        self._patience = getattr(method, "patience", None)  # most methods have as long as it takes
         self._states = list(states) if states else [None] * method.shards
         self._homes = [None] * method.shards
         self._deaths = [0] * method.shards
@@ -185,11 +191,20 @@ class RayHost:
 
     def _send(self, k: int, shards: list[int], method: str, *arguments: Any) -> None:
         reference, number = self.crew.call(k, method, *arguments)
-        self._calls[reference] = _Call(k, self.crew.members[k].actor, number, shards)
+        actor = self.crew.members[k].actor
+        since = time.perf_counter() if method == "step" else math.inf  # to build may take long
+        self._calls[reference] = _Call(k, actor, number, shards, since)
 
     def _await(self) -> list[tuple[_Call, Reply]]:
-        """Replies that come next; the shards of workers found dead lose their home."""
+        """Replies that come next; the shards of workers found dead, or silent, lose their home."""
         came = []
+        if self._patience is not None:
+            for call in list(self._calls.values()):
+                silent = time.perf_counter() - call.since
+                if silent > self._patience * len(call.shards) + _SILENCE and self._is_there(call):
+                    self._bury(call.worker, f"no answer for {silent:.0f} s", call.shards)
+            if not self._calls:
+                return came
         for reference in self.crew.wait(list(self._calls)):
             call = self._calls.pop(reference)
             try:
