@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+import time
 from collections import Counter
 
 import numpy as np
@@ -299,6 +301,34 @@ def test_a_client_that_raises():
         zoo.federate(broken, rounds=5, survey=4, seed=1, on_dropout="fail")
     with pytest.raises(RunError, match="too few clients answer at the first iterate: client 2"):
         zoo.federate(broken, rounds=5, survey=4, seed=1, min_clients=3)
+
+
+def hangs(x):
+    time.sleep(3600.0)
+
+
+def dies(x):
+    os._exit(3)
+
+
+@pytest.mark.parametrize(("broken", "why"), [(hangs, "no answer within 1 s"), (dies, "finite")])
+@pytest.mark.parametrize("algorithm", ["shared", "scaffold2"])
+def test_a_client_that_hangs_or_dies_is_waited_for_no_longer(algorithm, broken, why):
+    clients, _ = bowls(3)
+    rows = []
+
+    def listen(event):
+        rows.extend(event.data.get("rows", ()))
+
+    started = time.monotonic()
+    result = zoo.federate(
+        [*clients[:2], zoo.Client(broken, bounds=[(-5, 5)] * 4)], algorithm,
+        rounds=3, seed=1, round_timeout=1.0, listeners=[listen], **KINDS[algorithm],
+    )  # fmt: skip
+    assert time.monotonic() - started < 20
+    assert result.status == "rounds"
+    assert all(why in row["absent"]["2"] for row in rows)
+    assert rows[-1]["fun"] < rows[0]["fun"]
 
 
 class Sometimes:

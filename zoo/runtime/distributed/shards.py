@@ -197,7 +197,7 @@ class RayHost:
 
     def _await(self) -> list[tuple[_Call, Reply]]:
         """Replies that come next; the shards of workers found dead, or silent, lose their home."""
-        came = []
+        came: list[tuple[_Call, Reply]] = []
         if self._patience is not None:
             for call in list(self._calls.values()):
                 silent = time.perf_counter() - call.since
