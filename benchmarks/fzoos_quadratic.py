@@ -27,6 +27,7 @@ from report import arguments, report
 GAPS = (1.0, 0.3, 0.1, 0.03, 0.01)
 PAPER = {
     "algorithm": "fzoos",
+    "kernel": "se",
     "length_scale": 1.0,
     "gp_noise": 1e-6,
     "gamma": "1/t",
@@ -35,7 +36,6 @@ PAPER = {
     "local_queries": 5,
     "survey": 50,
     "select": "uncertain",
-    "common": False,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "shared": {"algorithm": "shared"},
@@ -50,17 +50,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 ABLATION: dict[str, dict[str, Any]] = {
     "shared": {"algorithm": "shared"},
-    "shared, 20 a round": {"algorithm": "shared", "survey": 20},
-    "shared, 100 a round": {"algorithm": "shared", "survey": 100},
-    "shared, length scale 5": {"algorithm": "shared", "length_scale": 5.0},
-    "shared, Matern": {"algorithm": "shared", "kernel": "matern"},
+    "shared, 25 a round": {"algorithm": "shared", "survey": 25, "rounds": 100},
+    "shared, 100 a round": {"algorithm": "shared", "survey": 100, "rounds": 25},
+    "shared, common curvature": {"algorithm": "shared", "curvature": "common"},
+    "shared, no curvature": {"algorithm": "shared", "curvature": "none"},
     "shared, window 150": {"algorithm": "shared", "window": 150},
     "fzoos": {"algorithm": "fzoos"},
-    "fzoos, own points": {"algorithm": "fzoos", "common": False},
+    "fzoos, own random points": {"algorithm": "fzoos", "select": "random"},
+    "fzoos, own uncertain points": {"algorithm": "fzoos", "select": "uncertain"},
     "fzoos, gamma 1/t": {"algorithm": "fzoos", "gamma": "1/t"},
     "fzoos, gamma 0": {"algorithm": "fzoos", "gamma": "0"},
-    "fzoos, uncertain points": {"algorithm": "fzoos", "select": "uncertain"},
     "fzoos, 5 local queries": {"algorithm": "fzoos", "local_queries": 5},
+    "fzoos, window 150": {"algorithm": "fzoos", "window": 150},
+    "fzoos, 1,000 features": {"algorithm": "fzoos", "features": 1000},
+    "fzoos, squared exponential": {"algorithm": "fzoos", "kernel": "se"},
     "fzoos, length scale 1": {"algorithm": "fzoos", "length_scale": 1.0},
 }
 HARDER: dict[str, dict[str, Any]] = {

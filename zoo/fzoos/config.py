@@ -28,9 +28,10 @@ _ONLY = {
     "eta": _STEPPING,
     "guard": _STEPPING,
     "gamma": ("fzoos", "fedprox"),
-    "kernel": _SURROGATES,
-    "length_scale": _SURROGATES,
-    "gp_noise": _SURROGATES,
+    "kernel": ("fzoos",),
+    "length_scale": ("fzoos",),
+    "gp_noise": ("fzoos",),
+    "curvature": ("shared",),
     "window": _SURROGATES,
     "survey": _SURROGATES,
     "start_points": ("fzoos",),
@@ -39,7 +40,6 @@ _ONLY = {
     "features_window": ("fzoos",),
     "local_queries": ("fzoos",),
     "select": ("fzoos",),
-    "common": ("fzoos",),
     "max_age": _SURROGATES,
     "directions": (*_DIFFERENCES, "decomfl"),
     "step": (*_DIFFERENCES, "decomfl"),
@@ -117,7 +117,7 @@ class FZooSConfig:
         "paper). Of fedprox the pull to the server's iterate, 0.01 by default.",
         numeric=True,
     )
-    kernel: str = option("se", "se: squared exponential; matern: Matern 5/2.",
+    kernel: str = option("matern", "se: squared exponential; matern: Matern 5/2.",
                          choices=("se", "matern"))  # fmt: skip
     length_scale: float | None = option(
         None, "Of the kernel, in units of the box; by default the most likely one.", above=0
@@ -129,7 +129,16 @@ class FZooSConfig:
         least=0,
     )
     window: int | None = option(
-        None, "Points of a surrogate: 150 for fzoos, 600 for shared.", least=2, most=5000
+        None,
+        "Points of a surrogate: 500 for fzoos (paper: 150), 600 for shared.",
+        least=2,
+        most=5000,
+    )
+    curvature: str = option(
+        "full",
+        "Of the surrogate of shared: full, one that all directions have in common, and a Hessian; "
+        "common: the former alone; none: a plane.",
+        choices=("full", "common", "none"),
     )
     memory: int = option(2000, "Points that are remembered, the latest.", least=2)
     survey: int | None = option(
@@ -142,13 +151,11 @@ class FZooSConfig:
         0, "Queries near the iterate after every local step but the last (paper: 5).", least=0
     )
     select: str = option(
-        "random",
-        "Which points are queried: random ones; or, of 20 times as many near a local iterate and 4 "
-        "times as many in a survey, those of the most uncertain gradients (the paper).",
-        choices=("random", "uncertain"),
-    )
-    common: bool = option(
-        True, "All clients query the same points in a survey, so that their errors cancel."
+        "shared",
+        "Points of a survey. shared: along directions that all clients draw alike, so that their "
+        "errors cancel; random: each client its own; uncertain: of 4 times as many (20 times near "
+        "a local iterate) those of the most uncertain gradients (the paper).",
+        choices=("shared", "random", "uncertain"),
     )
     directions: int = option(20, "Directions Q of a difference estimate.", least=1)
     step: float = option(0.01, "Length of a difference, in units of the box.", above=0)
@@ -183,7 +190,7 @@ class FZooSConfig:
         algorithm, gamma, steps = self.algorithm, self.gamma, self.local_steps
         window, survey = self.window, self.survey
         if algorithm in _SURROGATES:
-            window = window or (600 if algorithm == "shared" else 150)
+            window = window or (600 if algorithm == "shared" else 500)
             survey = 50 if survey is None else survey
         if algorithm == "decomfl" and steps == FZooSConfig.local_steps:
             steps = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,9 @@ Array = npt.NDArray[np.float64]
 
 #: Purposes of random numbers; see :mod:`zoo.streams`.
 NOISE, LOCAL, SURVEY, CHOSEN, START, SHARED = range(42, 48)
+
+#: A basis of more than so many dimensions takes too long.
+_LARGE = 1000
 
 #: "Client" of what all share.
 ALL = 2**63
@@ -30,6 +35,28 @@ def orthonormal(random: np.random.Generator, count: int, dimension: int) -> Arra
         q, r = np.linalg.qr(random.standard_normal((dimension, size)))
         blocks.append((q * np.sign(np.diagonal(r))).T)
     return np.concatenate(blocks) if blocks else np.empty((0, dimension))
+
+
+@functools.lru_cache(maxsize=2)
+def _basis(seed: int, number: int, dimension: int) -> Array:
+    return orthonormal(generator(seed, ALL, SURVEY, number, 1), dimension, dimension)
+
+
+def in_turn(seed: int, first: int, count: int, dimension: int) -> Array:
+    """Directions (count, d), number ``first`` and on, of bases that all share, one after another.
+
+    So d of them in a row, as a rule, span everything. In many dimensions, where that takes long and
+    random directions are nearly orthogonal anyway, they are so within a call alone.
+    """
+    if dimension > _LARGE:
+        return orthonormal(generator(seed, ALL, SURVEY, first, 2), count, dimension)
+    wanted = np.arange(first, first + count)
+    numbers, rows = wanted // dimension, wanted % dimension
+    found = np.empty((count, dimension))
+    for number in np.unique(numbers):
+        there = numbers == number
+        found[there] = _basis(seed, int(number), dimension)[rows[there]]
+    return found
 
 
 class Adam:

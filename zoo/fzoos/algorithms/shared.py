@@ -3,13 +3,14 @@
 Everybody evaluates the server's next iterate, and points about it along directions that all draw
 from the seed. Errors of surrogates of different clients are then errors at the same points, and
 the mean of the surrogates is the surrogate of the mean: what the clients differ by cancels out, and
-scalars travel in place of features.
+scalars travel in place of features. The surrogate is a quadratic of the latest points.
 
-The server goes to where the posterior mean mu of the mean is lowest, but not too far,
+The server goes to where its mean is lowest, but not too far,
 
-    x' = argmin mu(z) + rho/2 |z - x|^2       over the box
+    x' = argmin mu(z) + rho/2 |z - x|^2       over the box,
 
-and rho falls and grows as the values agree with what was foretold, or do not.
+and no further than the reach; rho falls and the reach grows as the values agree with what was
+foretold, and the other way round.
 """
 
 from __future__ import annotations
@@ -21,39 +22,51 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from zoo.fzoos import surrogate
 from zoo.fzoos.algorithms.stepping import projected
 from zoo.fzoos.client import NoValue, Oracle
-from zoo.fzoos.directions import ALL, SURVEY, generator, orthonormal
+from zoo.fzoos.directions import ALL, SURVEY, generator, in_turn
 from zoo.fzoos.exchange import Arrays, Task
 from zoo.fzoos.job import Job
-from zoo.fzoos.kernels import KERNELS
 from zoo.fzoos.linear import one_thread
-from zoo.fzoos.surrogate import Surrogate
+from zoo.fzoos.quadratic import COMMON, HESSIAN, Quadratic, fitted
 from zoo.fzoos.trajectory import Trajectory
 from zoo.runtime.protocol import State
 
 Array = npt.NDArray[np.float64]
 
-#: Length scales and noises that are tried next to the last ones.
-_BESIDE, _NOISES = (0.7, 1.0, 1.4), (1e-8, 1e-6, 1e-4)
-#: First length scale, relative to the square root of d.
-_FIRST = 0.3
-#: Shares of the fall foretold from which on rho falls, and below which it grows; its factors.
+Parts = list[tuple[float, Quadratic]]
+
+#: Shares of the fall foretold from which on one goes further, and below which not so far.
 _GOOD, _POOR = 0.5, 0.1
-_FREER, _STRICTER = 0.3, 4.0
-#: Distance of surveyed points to the iterate, relative to the last move; at least, and at most.
-_SPREAD, _LEAST, _MOST = 0.3, 1e-4, 0.5
+#: Factors of rho, and of the reach, then.
+_FREER, _STRICTER, _FURTHER, _NEARER = 0.2, 4.0, 2.0, 0.5
+#: rho, at least.
+_SMALLEST = 1e-12
+#: Distance of surveyed points to the iterate, relative to the next move, and that of the nearest
+#: of them to that of the furthest; at least, and at most, as shares of the box's diagonal.
+_SPREAD, _NEAREST, _LEAST, _MOST = 0.3, 0.3, 1e-5, 0.3
+#: After so many equal values at the same points there is no noise.
+_HEARD = 3
+#: Or as far as slopes are clearest, but no more than so many times the last distance.
+_WIDER = 1.5
 #: Iterations of the search for the lowest mean.
-_SEARCH = 60
+_SEARCH = 100
+
+_LEFT_OUT = {"full": (), "common": (HESSIAN,), "none": (COMMON, HESSIAN)}
 
 
-def surveyed(job: Job, x: Array, spread: float, round: int) -> Array:
-    """Points (1 + e, d) of a round: the iterate, and about it."""
+def surveyed(job: Job, x: Array, how: Array, round: int) -> Array:
+    """Points (1 + e, d) of a round: the iterate, once or twice, and about it.
+
+    ``how``: the distance, whether twice, and the number of the first direction.
+    """
     assert job.config.survey is not None
+    spread, twice, first = how.tolist()
+    count = max(0, job.config.survey - int(twice))
+    u = in_turn(job.seed, int(first), count, job.dimension)
     random = generator(job.seed, ALL, SURVEY, round)
-    u = orthonormal(random, job.config.survey, job.dimension)
-    return projected(np.concatenate([x[None], x + spread * u]))
+    lengths = spread * random.uniform(_NEAREST, 1.0, (count, 1))  # so that curvature shows
+    return projected(np.concatenate([*[x[None]] * (1 + int(twice)), x + lengths * u]))
 
 
 class Shared:
@@ -65,25 +78,36 @@ class Shared:
         self.job, self.x, self.fun = job, job.start, math.nan
         self._next = self.x  # to be evaluated
         self._foretold = math.nan  # fall of the mean
+        diagonal = math.sqrt(job.dimension)
         self._rho = math.nan  # not known yet
-        self._spread = job.config.radius * math.sqrt(job.dimension) * _SPREAD
-        self._ell = job.config.length_scale or _FIRST * math.sqrt(job.dimension)
-        self._noise = 1e-6 if job.config.gp_noise is None else job.config.gp_noise
+        self._reach = 2.0 * job.config.radius * diagonal
+        self._spread = _SPREAD * job.config.radius * diagonal
+        self._twice = job.config.survey != 0  # whether the iterate is evaluated twice
+        self._first = 0  # directions that have been used
+        self._noises: list[float] = []  # variances of the mean, by what came of that
+        self._logs: dict[int, Array] = {}  # of the surrogate of each group's first client
         count = len(job.problem.clients)
         self._trajectory = Trajectory(job.dimension, job.config.memory, count)
         self._latest: dict[int, int] = {}  # round of a client's last answer
 
     def ask(self, round: int, clients: Sequence[int]) -> Task:
         """See Server."""
-        return Task("values", round, {"x": self._next, "spread": np.array([self._spread])})
+        return Task("values", round, {"x": self._next, "how": self._how})
+
+    @property
+    def _how(self) -> Array:
+        return np.array([self._spread, self._twice, self._first])
 
     def tell(self, round: int, replies: Mapping[int, Arrays]) -> None:
         """See Server."""
-        points = surveyed(self.job, self._next, self._spread, round)
+        points = surveyed(self.job, self._next, self._how, round)
+        self._first += len(points) - 1 - self._twice
         values = np.full((len(points), len(self.job.problem.clients)), np.nan)
         for client, arrays in replies.items():
             values[:, client] = arrays["values"]
             self._latest[client] = round
+        if self._twice:
+            points, values = points[1:], self._heard_twice(values)
         known = self._trajectory.find(self._next)
         if known is not None:  # by other clients, then
             before = self._trajectory.y[known]
@@ -92,20 +116,35 @@ class Shared:
         with one_thread():
             self._go(round)
 
+    def _heard_twice(self, values: Array) -> Array:
+        """Learn of the noise, and return values with the mean of the first two in their place."""
+        there = np.isfinite(values[:2]).all(0)
+        weights = self.job.problem.weights * there
+        if there.any():
+            differs = float(np.diff(values[:2, there], axis=0)[0] @ weights[there] / weights.sum())
+            self._noises += [0.5 * differs**2]
+        if len(self._noises) >= _HEARD and not any(self._noises):
+            self._twice = False
+        return np.concatenate([values[:2].mean(0, keepdims=True), values[2:]])
+
     def _go(self, round: int) -> None:
         """Accept or refuse the iterate, and find the next one."""
-        job, new = self.job, self._next
+        new = self._next
         parts = self._surrogates(new, round)
         here = _mean(parts, new)
         if math.isnan(self.fun):
             self.x = new
+            length = self.job.config.radius * math.sqrt(self.job.dimension)
+            self._rho = float(np.linalg.norm(_slope(parts, new))) / length
         else:
             before = _mean(parts, self.x)
-            share = (before - here) / self._foretold if self._foretold > 0.0 else -1.0
+            share = (before - here) / self._foretold if self._foretold > 0.0 else math.nan
             if share >= _GOOD:
-                self._rho *= _FREER
+                diagonal = math.sqrt(self.job.dimension)
+                self._rho = max(self._rho * _FREER, _SMALLEST)
+                self._reach = min(self._reach * _FURTHER, diagonal)
             elif share < _POOR:
-                self._rho *= _STRICTER
+                self._rho, self._reach = self._rho * _STRICTER, self._reach * _NEARER
             if here < before:
                 self.x = new
             else:
@@ -113,11 +152,18 @@ class Shared:
         self.fun = here
         self._next = self._lowest(parts)
         self._foretold = here - _mean(parts, self._next)
-        distance = float(np.linalg.norm(self._next - self.x))
-        diagonal = math.sqrt(job.dimension)
-        self._spread = min(max(_SPREAD * distance, _LEAST * diagonal), _MOST * diagonal)
+        self._spread = self._wide(parts)
 
-    def _surrogates(self, x: Array, round: int) -> list[tuple[float, Surrogate]]:
+    def _wide(self, parts: Parts) -> float:
+        """Distance of the points of the next survey."""
+        spread = _SPREAD * float(np.linalg.norm(self._next - self.x))
+        noise = math.sqrt(sum(self._noises) / max(1, len(self._noises)))
+        clearest = sum(share * part.clearest(noise) for share, part in parts)
+        spread = max(spread, min(clearest, _WIDER * self._spread))
+        diagonal = math.sqrt(self.job.dimension)
+        return min(max(spread, _LEAST * diagonal), _MOST * diagonal)
+
+    def _surrogates(self, x: Array, round: int) -> Parts:
         """Surrogates of groups of clients who have answered the same points, and their weights."""
         job, held = self.job, self._trajectory
         assert job.config.window is not None
@@ -128,34 +174,20 @@ class Shared:
         for client in present:
             groups.setdefault(there[:, client].tobytes(), []).append(client)
         weights = job.problem.weights
-        total = weights[present].sum()
-        found: list[tuple[float, Surrogate]] = []
+        found: Parts = []
         for members in groups.values():
-            rows = np.flatnonzero(there[:, members[0]])
-            rows = rows[-job.config.window :]
+            rows = np.flatnonzero(there[:, members[0]])[-job.config.window :]
             share = weights[members]
             values = held.y[rows][:, members] @ (share / share.sum())
-            first = not found
-            scales = [self._ell * f for f in _BESIDE] if first and self._free else [self._ell]
-            noises = _NOISES if first and job.config.gp_noise is None else [self._noise]
-            made = surrogate.fitted(
-                held.x[rows], values, x, KERNELS[job.config.kernel], scales, noises
-            )
-            if first:
-                self._ell, self._noise = made.ell, made.noise
-            found.append((float(share.sum() / total), made))
+            left_out = _LEFT_OUT[job.config.curvature]
+            made = fitted(held.x[rows], values, x, self._logs.get(members[0]), left_out)
+            self._logs[members[0]] = made.logs
+            found.append((float(share.sum() / weights[present].sum()), made))
         return found
 
-    @property
-    def _free(self) -> bool:
-        return self.job.config.length_scale is None
-
-    def _lowest(self, parts: list[tuple[float, Surrogate]]) -> Array:
+    def _lowest(self, parts: Parts) -> Array:
         """Point of the lowest mean that is not too far."""
         x = self.x
-        if math.isnan(self._rho):
-            length = self.job.config.radius * math.sqrt(len(x))
-            self._rho = float(np.linalg.norm(_slope(parts, x))) / length
 
         def both(point: Array) -> tuple[float, Array]:
             moved = point - x
@@ -163,41 +195,50 @@ class Shared:
             return value, _slope(parts, point) + self._rho * moved
 
         box = [(0.0, 1.0)] * len(x)
-        options = {"maxiter": _SEARCH, "ftol": 1e-12, "gtol": 1e-10}
+        options = {"maxiter": _SEARCH, "ftol": 1e-15, "gtol": 1e-12}
         found = minimize(both, x, jac=True, bounds=box, method="L-BFGS-B", options=options)
-        return np.asarray(projected(found.x))
+        moved = found.x - x
+        length = float(np.linalg.norm(moved))
+        if length > self._reach:
+            moved *= self._reach / length
+        return np.asarray(projected(x + moved))
 
     def void(self) -> None:
         """See Server."""
 
     def state(self) -> State:
         """See Server."""
-        book = [self.fun, self._foretold, self._rho, self._spread, self._ell, self._noise]
         latest = np.array(sorted(self._latest.items()), np.int64).reshape(-1, 2)
-        held = self._trajectory.state()
+        book = [self.fun, self._foretold, self._rho, self._reach, self._spread]
         return {
             "iterate": self.x.copy(),
             "next": self._next.copy(),
             "book": np.array(book),
             "latest": latest,
-            **held,
+            "counts": np.array([self._twice, self._first], np.int64),
+            "noises": np.array(self._noises),
+            "groups": np.array(sorted(self._logs), np.int64),
+            "logs": np.array([self._logs[k] for k in sorted(self._logs)]),
+            **self._trajectory.state(),
         }
 
     def restore(self, state: State) -> None:
         """See Server."""
         self.x, self._next = state["iterate"].copy(), state["next"].copy()
-        (self.fun, self._foretold, self._rho, self._spread, self._ell, self._noise) = state[
-            "book"
-        ].tolist()
+        book = state["book"].tolist()
+        self.fun, self._foretold, self._rho, self._reach, self._spread = book
         self._latest = dict(state["latest"].tolist())
+        twice, self._first = state["counts"].tolist()
+        self._twice, self._noises = bool(twice), state["noises"].tolist()
+        self._logs = dict(zip(state["groups"].tolist(), state["logs"], strict=True))
         self._trajectory.restore(state)
 
 
-def _mean(parts: list[tuple[float, Surrogate]], x: Array) -> float:
+def _mean(parts: Parts, x: Array) -> float:
     return sum(share * part.value(x) for share, part in parts)
 
 
-def _slope(parts: list[tuple[float, Surrogate]], x: Array) -> Array:
+def _slope(parts: Parts, x: Array) -> Array:
     return np.asarray(sum(share * part.gradient(x) for share, part in parts))
 
 
@@ -209,8 +250,8 @@ class Evaluating:
 
     def answer(self, task: Task) -> dict[str, Array]:
         """See Local."""
-        spread = float(task.arrays["spread"][0])
-        values = self.oracle(surveyed(self.job, task.arrays["x"], spread, task.round))
+        points = surveyed(self.job, task.arrays["x"], task.arrays["how"], task.round)
+        values = self.oracle(points)
         if not np.isfinite(values).any():
             raise NoValue("its values are not finite")
         return {"values": values}

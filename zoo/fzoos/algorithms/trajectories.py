@@ -18,7 +18,7 @@ import numpy.typing as npt
 from zoo.fzoos import surrogate
 from zoo.fzoos.algorithms.stepping import Stepping, adam, projected
 from zoo.fzoos.client import NoValue, Oracle
-from zoo.fzoos.directions import ALL, LOCAL, START, SURVEY, generator
+from zoo.fzoos.directions import ALL, LOCAL, SURVEY, generator, in_turn
 from zoo.fzoos.exchange import Arrays, Task, weighted
 from zoo.fzoos.features import features
 from zoo.fzoos.job import Job
@@ -33,6 +33,8 @@ Array = npt.NDArray[np.float64]
 _NEAR = 0.01
 #: Of a survey's, at least.
 _LEAST = 1e-4
+#: Distance of the nearest of shared points to that of the furthest, at least.
+_NEAREST = 0.3
 #: Candidates of a query near a local iterate, and of a survey.
 _LOCAL_CANDIDATES, _SURVEY_CANDIDATES = 20, 4
 
@@ -171,17 +173,21 @@ class Trajectories:
         if place is None:
             raise NoValue("its value is not finite")
         value = self.trajectory.y[place]
-        who = ALL if config.common else self.index
+        assert config.survey is not None
+        shared = config.select == "shared"
+        who, count = ALL if shared else self.index, config.survey
+        random = generator(self.job.seed, who, SURVEY, task.round)
+        begun = task.arrays["from"] if shared else self._reached
+        moved = float(np.abs(x - begun).mean()) / 2.0
+        half = moved if moved > _LEAST else _LEAST  # also if it has not moved yet
         if task.round == 0:
-            random = generator(self.job.seed, who, START, 1)
             self._near(x, config.start_points, _NEAR, random, 1)
+        elif shared:
+            u = in_turn(self.job.seed, count * (task.round - 1), count, len(x))
+            length = half * math.sqrt(len(x) / 3.0)  # as far as points of the box are
+            self._query(projected(x + length * random.uniform(_NEAREST, 1.0, (count, 1)) * u))
         else:
-            random = generator(self.job.seed, who, SURVEY, task.round)
-            begun = task.arrays["from"] if config.common else self._reached
-            moved = float(np.abs(x - begun).mean()) / 2.0
-            half = moved if moved > _LEAST else _LEAST  # also if it has not moved yet
-            assert config.survey is not None
-            self._near(x, config.survey, half, random, _SURVEY_CANDIDATES)
+            self._near(x, count, half, random, _SURVEY_CANDIDATES)
         rows = self.trajectory.nearest(x, config.features_window)
         points, values = self.trajectory.x[rows], self.trajectory.y[rows]
         self._sent = self._features.weights(points, values, self._ell, self._noise)
@@ -192,7 +198,7 @@ class Trajectories:
         self, x: Array, count: int, half: float, random: np.random.Generator, candidates: int
     ) -> None:
         """Query so many points of a box about x, of so many times as many candidates."""
-        if self.job.config.select == "random" or candidates == 1 or len(self.trajectory) < 2:
+        if self.job.config.select != "uncertain" or candidates == 1 or len(self.trajectory) < 2:
             self._query(projected(x + half * random.uniform(-1.0, 1.0, (count, len(x)))))
             return
         points = projected(x + half * random.uniform(-1.0, 1.0, (candidates * count, len(x))))
