@@ -62,11 +62,20 @@ class Client:
 
     def open(self, isolate: bool) -> Objective:
         """Objective at hand; in processes of its own, where it can be given up, if asked."""
-        made = self.objective if self.load is None else self.load()
+        made = self.objective if self.load is None else self._loaded()
         objective = as_objective(made, batched=self.batched)
         if not isolate or not getattr(objective, "isolable", True):
             return objective
         return IsolatedObjective(objective)
+
+    def _loaded(self) -> Any:
+        assert self.load is not None
+        try:
+            return self.load()
+        except Exception as error:
+            who = f"client {self.name}" if self.name else "a client"
+            why = f"{type(error).__name__}: {error}"
+            raise InputError(f"{who} cannot be loaded: {why}") from error
 
 
 class NoValue(Exception):

@@ -98,8 +98,8 @@ class FZooSConfig:
     )
     on_dropout: str = option(
         "skip",
-        "Of a client that is absent: skip, the others' weights are scaled up; stale, what it "
-        "answered last stands in, if it is not older than max_age; fail, the run ends.",
+        "Of a client that is absent: skip, the others' weights are scaled up; stale, its last steps "
+        "stand in, if they are not older than max_age; fail, the run ends.",
         choices=DROPOUTS,
     )
     max_age: int = option(
@@ -109,7 +109,8 @@ class FZooSConfig:
                               least=1)  # fmt: skip
     eta: float = option(0.01, "Step of Adam, in units of the box.", above=0)
     guard: bool = option(
-        True, "A round whose mean iterate is worse than the one before is taken back."
+        True,
+        "A round whose mean iterate is worse than the one before, by the same clients, is taken back.",
     )
     gamma: str = option(
         "1",
@@ -179,6 +180,8 @@ class FZooSConfig:
                 raise InputError(
                     f"{name} is for {', '.join(algorithms)}, and not for {self.algorithm}"
                 )
+        if self.on_dropout == "stale" and self.algorithm not in _STEPPING:
+            raise InputError(f"on_dropout stale is for {', '.join(_STEPPING)}")
         if self.gamma != "1/t":
             try:
                 float(self.gamma)

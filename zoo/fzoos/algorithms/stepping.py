@@ -7,7 +7,8 @@ along its own estimate of the gradient and a correction,
 
 and answers with the difference between its last iterate and the server's. In "survey" it evaluates
 its function at the mean of the iterates, and whatever else its correction needs. Where the mean of
-the values is worse than at the iterate before, the round is taken back (``guard``).
+the values of the same clients is no better than at the iterate before, the round is taken back
+(``guard``).
 """
 
 from __future__ import annotations
@@ -85,8 +86,9 @@ class Stepping:
         assert self._next is not None
         values = {client: float(arrays["value"][0]) for client, arrays in replies.items()}
         weights = self.job.problem.weights
-        both = sorted(set(values) & set(self._values))
-        worse = both and sum(weights[k] * (values[k] - self._values[k]) for k in both) >= 0.0
+        worse = False
+        if values.keys() == self._values.keys():  # of others one is not better for being less
+            worse = sum(weights[k] * (values[k] - self._values[k]) for k in sorted(values)) >= 0.0
         if not (worse and self.job.config.guard):
             self.x = self._next
             self._values = values
