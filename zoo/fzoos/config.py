@@ -98,8 +98,8 @@ class FZooSConfig:
     )
     on_dropout: str = option(
         "skip",
-        "Of a client that is absent: skip, the others' weights are scaled up; stale, its last steps "
-        "stand in, if they are not older than max_age; fail, the run ends.",
+        "Of a client that is absent: skip, the others' weights are scaled up; stale, its last "
+        "steps stand in, if they are not older than max_age; fail, the run ends.",
         choices=DROPOUTS,
     )
     max_age: int = option(
@@ -110,7 +110,7 @@ class FZooSConfig:
     eta: float = option(0.01, "Step of Adam, in units of the box.", above=0)
     guard: bool = option(
         True,
-        "A round whose mean iterate is worse than the one before, by the same clients, is taken back.",
+        "Take back a round whose iterate is worse than the one before, by the same clients.",
     )
     gamma: str = option(
         "1",
