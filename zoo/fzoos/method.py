@@ -19,6 +19,7 @@ from zoo.fzoos.algorithms.table import server_of
 from zoo.fzoos.directions import ALL, CHOSEN, generator
 from zoo.fzoos.exchange import Message, Report, size_of
 from zoo.fzoos.job import Job
+from zoo.fzoos.linear import one_thread
 from zoo.fzoos.shard import ClientShard
 from zoo.problem import Problem, never
 from zoo.runtime.protocol import Progress, State
@@ -81,7 +82,9 @@ class Federation:
         """Ask those who take part in the round."""
         if not self._clients:
             self._clients, self._absent = self._chosen(), {}
-        self._sent = Message(self.server.ask(self._round, self._clients), self._clients)
+        with one_thread():
+            task = self.server.ask(self._round, self._clients)
+        self._sent = Message(task, self._clients)
         return self._sent
 
     def _chosen(self) -> tuple[int, ...]:
@@ -119,7 +122,8 @@ class Federation:
             self._void += 1
             over = True
         else:
-            self.server.tell(self._round, replies)
+            with one_thread():
+                self.server.tell(self._round, replies)
             over = self.server.between
             self._void = 0 if over else self._void
         if over:

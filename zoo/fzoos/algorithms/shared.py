@@ -27,7 +27,6 @@ from zoo.fzoos.client import NoValue, Oracle
 from zoo.fzoos.directions import ALL, SURVEY, generator, in_turn
 from zoo.fzoos.exchange import Arrays, Task
 from zoo.fzoos.job import Job
-from zoo.fzoos.linear import one_thread
 from zoo.fzoos.quadratic import COMMON, HESSIAN, Quadratic, fitted
 from zoo.fzoos.trajectory import Trajectory
 from zoo.runtime.protocol import State
@@ -113,8 +112,7 @@ class Shared:
             before = self._trajectory.y[known]
             values[0] = np.where(np.isnan(values[0]), before, values[0])
         self._trajectory.add(points, values)
-        with one_thread():
-            self._go(round)
+        self._go(round)
 
     def _heard_twice(self, values: Array) -> Array:
         """Learn of the noise, and return values with the mean of the first two in their place."""
