@@ -6,8 +6,8 @@ dropped, not what computes the same. "CMA-ES": constants by pycma as in the pape
 sigma 0.1 relative to the start, largest error at 1,024 points, ends after 100 generations without
 progress), its points evaluated by our interpreter. "straight": Levenberg and Marquardt's steps
 without their bend. "no lead": no start is led from the parent to the target. "no pairs", "no
-squares": without the changes that put in two operations, or a square. "one island": of as many
-elites as four have.
+squares", "no fractions": without the changes that put in two operations, or a square, or continue a
+fraction. "one island": of as many elites as four have.
 
 Digits are those of the search, of least-squares constants, medians over seeds of the best program
 of at most so many operations.
@@ -122,6 +122,7 @@ VARIANTS: dict[str, tuple[type[Numerics], dict[str, int], Callable[[], None]]] =
     "no lead": (Numerics, FOUR, _not_led),
     "no pairs": (Numerics, FOUR, _without(variation._extend)),
     "no squares": (Numerics, FOUR, _without(variation._square)),
+    "no fractions": (Numerics, FOUR, _without(variation._continue)),
     "one island": (Numerics, ONE, _as_it_is),
 }
 
