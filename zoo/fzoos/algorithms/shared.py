@@ -129,13 +129,13 @@ class Shared:
         """Accept or refuse the iterate, and find the next one."""
         new = self._next
         parts = self._surrogates(new, round)
-        here = _mean(parts, new)
+        here = self._value(parts, new, round)
         if math.isnan(self.fun):
             self.x = new
             length = self.job.config.radius * math.sqrt(self.job.dimension)
             self._rho = float(np.linalg.norm(_slope(parts, new))) / length
         else:
-            before = _mean(parts, self.x)
+            before = self._value(parts, self.x, round)
             share = (before - here) / self._foretold if self._foretold > 0.0 else math.nan
             if share >= _GOOD:
                 diagonal = math.sqrt(self.job.dimension)
@@ -149,7 +149,7 @@ class Shared:
                 here = before
         self.fun = here
         self._next = self._lowest(parts)
-        self._foretold = here - _mean(parts, self._next)
+        self._foretold = _mean(parts, self.x) - _mean(parts, self._next)
         self._spread = self._wide(parts)
 
     def _wide(self, parts: Parts) -> float:
@@ -161,12 +161,26 @@ class Shared:
         diagonal = math.sqrt(self.job.dimension)
         return min(max(spread, _LEAST * diagonal), _MOST * diagonal)
 
+    def _present(self, round: int) -> list[int]:
+        """Clients who have answered lately."""
+        oldest = round - self.job.config.max_age
+        return [k for k, latest in sorted(self._latest.items()) if latest >= oldest]
+
+    def _value(self, parts: Parts, x: Array, round: int) -> float:
+        """Mean of the clients' values at x: as they are if all are known, and without noise."""
+        place = self._trajectory.find(x)
+        if place is not None and not any(self._noises):
+            present = self._present(round)
+            values, weights = self._trajectory.y[place][present], self.job.problem.weights[present]
+            if np.isfinite(values).all():
+                return float(values @ weights / weights.sum())
+        return _mean(parts, x)
+
     def _surrogates(self, x: Array, round: int) -> Parts:
         """Surrogates of groups of clients who have answered the same points, and their weights."""
         job, held = self.job, self._trajectory
         assert job.config.window is not None
-        oldest = round - job.config.max_age
-        present = [k for k, latest in sorted(self._latest.items()) if latest >= oldest]
+        present = self._present(round)
         there = np.isfinite(held.y)
         groups: dict[bytes, list[int]] = {}
         for client in present:
