@@ -49,6 +49,8 @@ def test_fields_of_the_result(here, capsys):
     assert [row["round"] for row in rows] == [0, 1, 2, 3, 4]
     assert rows[-1]["queries"] == result["queries"]
     assert rows[-1]["gap"] == result["gap"]
+    keys = ("round", "queries", "fun")
+    assert result["history"] == [{key: row[key] for key in keys} for row in rows]
 
 
 def test_what_people_see(here, capsys):

@@ -67,6 +67,7 @@ class Federation:
         self._best = math.inf
         self._ended = self._reason = ""
         self._rows: list[dict[str, Any]] = []
+        self._course: list[tuple[int, int, float]] = []  # round, queries and fun of every round
 
     def __getstate__(self) -> dict[str, Any]:
         """What goes to workers."""
@@ -166,6 +167,7 @@ class Federation:
         if self._absent:
             row["absent"] = {str(k): why for k, why in sorted(self._absent.items())}
         self._rows.append(row)
+        self._course.append((self._round, row["queries"], self.server.fun))
 
     @property
     def x(self) -> Any:
@@ -222,6 +224,7 @@ class Federation:
             "book": np.array(json.dumps(book)),
             "queries": self._queries.copy(),
             "best": np.array(self._best),
+            "course": np.array(self._course).reshape(-1, 3),
             **server,
         }
 
@@ -234,6 +237,7 @@ class Federation:
         self._ended, self._reason = book["ended"], book["reason"]
         self._queries = state["queries"].copy()
         self._best = float(state["best"])
+        self._course = [(int(r), int(q), fun) for r, q, fun in state["course"].tolist()]
         mark = "server "
         self.server.restore({k[len(mark) :]: v for k, v in state.items() if k.startswith(mark)})
         self._rows = []
@@ -252,6 +256,7 @@ class Federation:
             "nit": max(0, self._round - 1),
             "bytes_up": self._up,
             "bytes_down": self._down,
+            "history": [{"round": r, "queries": q, "fun": fun} for r, q, fun in self._course],
             "algorithm": self.job.config.algorithm,
             "success": status in ("rounds", "target"),
             "status": status,

@@ -33,6 +33,11 @@ class Trajectory:
         return min(self._end, self.memory)
 
     @property
+    def added(self) -> int:
+        """Points that have ever been added."""
+        return self._moved + self._end
+
+    @property
     def _rows(self) -> slice:
         return slice(self._end - len(self), self._end)
 

@@ -38,6 +38,9 @@ _NEAREST = 0.3
 #: Candidates of a query near a local iterate, and of a survey.
 _LOCAL_CANDIDATES, _SURVEY_CANDIDATES = 20, 4
 
+#: A surrogate of so many points is extended by those of a step, and not made anew of the nearest.
+_MANY = 300
+
 #: The grid of length scales, the first one relative to the square root of d; noises.
 _GRID, _FIRST, _NOISES = 1.4, 0.3, (1e-8, 1e-6, 1e-4)
 
@@ -143,16 +146,23 @@ class Trajectories:
         x, steps, between = start.copy(), adam(self.job), None
         if "weights" in task.arrays and len(self._sent):
             between = task.arrays["weights"] - self._sent
+        held = self._surrogate(x)
         for t in range(1, config.local_steps + 1):
-            g = self._surrogate(x).gradient(x)
+            g = held.gradient(x)
             if between is not None:
                 gamma = 1.0 / t if config.gamma == "1/t" else float(config.gamma)
                 g += gamma * self._features.gradient(x, float(task.arrays["scale"][1]), between)
-            x = projected(x - steps.step(g))
+            x, known = projected(x - steps.step(g)), self.trajectory.added
             answered |= self._query(x[None])
-            if config.local_queries and t < config.local_steps:
+            if t == config.local_steps:
+                break
+            if config.local_queries:
                 random = generator(self.job.seed, self.index, LOCAL, task.round, t)
                 self._near(x, config.local_queries, _NEAR, random, _LOCAL_CANDIDATES)
+            if len(held.y) < _MANY:
+                held = self._surrogate(x)
+            elif fresh := self.trajectory.added - known:
+                held = held.extended(self.trajectory.x[-fresh:], self.trajectory.y[-fresh:])
         if not answered:
             raise NoValue("its values are not finite")
         self._reached = x
