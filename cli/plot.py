@@ -105,6 +105,8 @@ def _convergence(axes: Any, rows: list[dict[str, Any]], minimum: float | None) -
     evaluations = _column(rows, unit)
     curves = {name: _column(rows, name) for name in ("best", "median", "worst") if name in rows[-1]}
     what = {"evaluations": "best value", "fits": "-digits"}.get(unit, "loss")
+    if "fun" in rows[-1]:
+        what = "best value"
     if minimum is not None:
         curves = {name: values - minimum for name, values in curves.items()}
         what = "distance of the best value from the minimum"

@@ -131,7 +131,7 @@ def lines(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
         f"{seconds:.3g} s"
     )
     travelled = f"{_bytes(result['bytes_up'])} up, {_bytes(result['bytes_down'])} down"
-    rows = [("fun", fun), ("work", work), ("traffic", travelled), ("end", str(result["message"]))]
+    rows = [("fun", fun), ("work", work), ("traffic", travelled)]
     title = (
         f"{result['objective']} (dim {result['dim']}, {result['clients']} clients): "
         f"{result['algorithm']}, seed {result['seed']}"
