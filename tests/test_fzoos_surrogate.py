@@ -8,6 +8,7 @@ import pytest
 from zoo.fzoos.features import features
 from zoo.fzoos.kernels import KERNELS
 from zoo.fzoos.surrogate import fitted
+from zoo.fzoos.trajectory import Trajectory
 
 NAMES = sorted(KERNELS)
 
@@ -204,3 +205,24 @@ def test_features_are_those_of_the_seed():
     assert not np.array_equal(first.v, other.v)
     assert abs(first.v[:, :7].mean()) < 0.1
     assert first.v[:, :7].std() == pytest.approx(1.0, rel=0.1)
+
+
+def test_the_latest_points_are_remembered():
+    random = np.random.default_rng(11)
+    held, x = Trajectory(3, 20), random.random((95, 3))
+    for at in range(0, 95, 5):
+        held.add(x[at : at + 5], np.arange(at, at + 5.0))
+        assert held.added == at + 5
+        np.testing.assert_array_equal(held.x, x[max(0, at - 15) : at + 5])
+        np.testing.assert_array_equal(held.y, np.arange(max(0, at - 15), at + 5.0))
+        assert held.find(x[at]) == len(held) - 5
+    assert held.find(x[74]) is None
+    held.add(x[90:91], np.array([-1.0]))  # a new value of a known point
+    assert (len(held), held.y[15]) == (20, -1.0)
+    nearest = held.nearest(x[80], 4)
+    order = np.argsort(((held.x - x[80]) ** 2).sum(1))[:4]
+    np.testing.assert_array_equal(nearest, np.sort(order))
+    again = Trajectory(3, 20)
+    again.restore(held.state())
+    np.testing.assert_array_equal(again.x, held.x)
+    assert again.find(x[90]) == 15
