@@ -16,6 +16,7 @@ from evolve.autonumerics.singles import Precision
 from evolve.autonumerics.targets import TARGETS, Target
 from zoo.errors import InputError
 
+EXP2 = TARGETS["exp2"]
 NARROW = Target("exp2", TARGETS["exp2"].function, (0.9, 0.91))
 CUBIC = parse("mul c1 x; add t1 c2; mul t2 x; add t3 c3; mul t4 x; add t5 c4", [0.1, 0.2, 0.7, 1])
 
@@ -58,6 +59,36 @@ def test_every_number_is_tried(name, domain):
             assert worst == pytest.approx(expected, rel=1e-6)
         else:
             assert worst >= expected * (1 - 1e-6)
+
+
+@pytest.mark.parametrize(("domain", "binades"), [((0.0, 1e-4), 1), ((-1e-4, 0.0), 2)])
+def test_truths_that_round_to_a_power_of_two(domain, binades):
+    """2^x is just above 1, or just below: there, too, where double precision says 1."""
+    precision = Precision(replace(TARGETS["exp2"], domain=domain))
+    given = parse("mul c1 x; add t1 c2", [np.log(2.0), 1 + 32 * 2.0**-23])
+    assert precision.worst(given) == pytest.approx(32.0 * binades, rel=0.15)
+
+
+def test_binades_of_a_grid_are_those_beside_its_points():
+    """At 1 the function 2^x is 2, and just before it is less: its units are smaller there."""
+    grid = grid_of(replace(TARGETS["exp2"], error="ulp"))
+    np.testing.assert_array_equal(grid.weights, 1.0)
+    wide = grid_of(replace(TARGETS["exp2"], domain=(-1.0, 1.0), error="ulp"), 101)
+    np.testing.assert_array_equal(wide.weights, np.where(wide.x <= 0.0, 2.0, 1.0))
+
+
+def test_cma_improves_constants():
+    precision = Precision(TARGETS["exp2"])
+    lines = [f"mul {'c1' if k == 1 else f't{2 * k - 2}'} x; add t{2 * k - 1} c{k + 1}"
+             for k in range(1, 6)]  # fmt: skip
+    taylor = np.log(2.0) ** np.arange(5, -1, -1) / [120, 24, 6, 2, 1, 1]
+    given = polished(parse("; ".join(lines), taylor), grid_of(replace(EXP2, error="ulp")))
+    before = precision.error(given)
+    found, made = precision.evolved(given, 2000, np.random.default_rng(0))
+    assert found == precision.error(made) < 0.97 * before
+    np.testing.assert_array_equal(made.constants, made.constants.astype(np.float32))
+    again, other = precision.evolved(given, 2000, np.random.default_rng(0))
+    assert (again, other.constants.tolist()) == (found, made.constants.tolist())
 
 
 def test_the_number_of_float32_in_an_interval():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from zoo.errors import InputError
 #: A program that costs more is published if its error is at most this share of the last one's.
 _BETTER = 0.98
 
-#: Steps by which constants of float32 are improved, and programs of each cost that are then tried
-#: at every float32.
-_STEPS, _TRIED = 4000, 3
+#: Steps by which constants of float32 are improved, programs of each cost whose constants CMA-ES
+#: improves further, and those that are then tried at every float32.
+_STEPS, _EVOLVED, _TRIED = 4000, 4, 3
 
 #: Errors below this cannot be told from none.
 _LEAST = 1e-30
@@ -67,7 +68,7 @@ def published_singles(programs: Sequence[Program], target: Target) -> list[dict[
     ``error``, which is also ``certified_error``, is the largest one of all ``numbers`` float32 of
     the domain, in units in the last place; ``digits`` are those of that times 2^-23.
     """
-    grid, precision = grid_of(target), Precision(target)
+    grid, precision = grid_of(replace(target, error="ulp")), Precision(target)
     rows: list[dict[str, Any]] = []
     for ops in sorted({program.cost for program in programs}):
         same = [program for program in programs if program.cost == ops]
@@ -95,14 +96,16 @@ def best_single(
 ) -> tuple[float, Program]:
     """Largest error of all float32 in ULP, and the program, with constants of float32, that has it.
 
-    The constants of all programs are improved first, from what they are and from the minimax ones;
-    the best few programs are tried at every float32.
+    The constants of all programs are improved first, from what they are and from the minimax ones,
+    and those of the best few by CMA-ES; the best few of all are tried at every float32.
     """
     tuned: list[tuple[float, Program]] = []
     for number, program in enumerate(programs):
-        random = np.random.Generator(np.random.Philox(key=np.array([number, 1], np.uint64)))
         for start in (program, polished(program, grid)):
-            tuned.append(precision.tuned(start, _STEPS, random))
+            tuned.append(precision.tuned(start, _STEPS, _random(1, number)))
+    tuned.sort(key=lambda found: found[0])
+    for number, (_, program) in enumerate(tuned[:_EVOLVED]):
+        tuned.append(precision.evolved(program, _STEPS, _random(2, number)))
     tuned.sort(key=lambda found: found[0])
     least, best = math.inf, tuned[0][1]
     for _, program in tuned[:_TRIED]:
@@ -110,6 +113,10 @@ def best_single(
         if worst < least:
             least, best = worst, program
     return least, best
+
+
+def _random(purpose: int, number: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([number, purpose], np.uint64)))
 
 
 def _digits(error: float) -> float:

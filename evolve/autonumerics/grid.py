@@ -35,9 +35,16 @@ def _weights(target: Target, truth: Array) -> Array:
     """What makes differences errors: 0 at a zero of the function, if errors are not absolute."""
     if target.error == "absolute":
         return np.ones_like(truth)
-    size = np.abs(truth) if target.error == "relative" else np.ldexp(1.0, np.frexp(truth)[1] - 1)
+    size = np.abs(truth) if target.error == "relative" else _binades(np.abs(truth))
     with np.errstate(divide="ignore"):
         return np.where(truth == 0.0, 0.0, 1.0 / size)
+
+
+def _binades(size: Array) -> Array:
+    """Power of two below each value; at one itself, that of values near it that are less."""
+    found = np.ldexp(1.0, np.frexp(size)[1] - 1)
+    beside = np.minimum(np.append(size[1:], np.inf), np.insert(size[:-1], 0, np.inf))
+    return np.where((found == size) & (beside < size), 0.5 * found, found)
 
 
 def chebyshev(domain: tuple[float, float], count: int, ends: bool = False) -> Array:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,15 +43,22 @@ _WRONG, _FEW, _MOST_PIECES = 1e-3, 64, 200_000
 #: Points at which a program is judged before every float32 is tried.
 _SAMPLE = 2048
 
+#: First step of CMA-ES, in units in the last place, and what stands for an infinite error.
+_SIGMA, _HUGE = 3.0, 1e300
+
 _EXPONENT = np.uint64(0x7FF0000000000000)
 _LEAST = 2.0**-149
 _ULP = 2.0**-23
 
 
 @kernel
-def _ulps(found, truth):
-    """Error in units in the last place; infinite if there is no value."""
-    power = from_bits(to_bits(truth) & _EXPONENT)
+def _ulps(found, truth, power):
+    """Error in units in the last place; infinite if there is no value.
+
+    ``power`` is the power of two that the true value is not below; 0: that of ``truth``.
+    """
+    if power == 0.0:
+        power = from_bits(to_bits(truth) & _EXPONENT)
     error = abs(found - truth) / max(power * _ULP, _LEAST)
     return error if error == error else math.inf
 
@@ -69,12 +77,12 @@ def _worst_of_sample(codes, constants, x, truth, r):
             store(r, (0, i), load(x, begin + i))
         walk(codes, count, r, BLOCK)
         for i in range(BLOCK):
-            worst = max(worst, _ulps(np.float64(r[last, i]), truth[begin + i]))
+            worst = max(worst, _ulps(np.float64(r[last, i]), truth[begin + i], 0.0))
     return worst
 
 
 @kernel
-def _worst_of_all(codes, constants, first, last, middle, scale, factors, bits, x, r):
+def _worst_of_all(codes, constants, first, last, middle, scale, factors, power, bits, x, r):
     """Largest error at the float32 of bits first <= b < last, whose truth is one polynomial.
 
     ``bits`` and ``x`` are the same memory, as int32 and as float32.
@@ -97,7 +105,7 @@ def _worst_of_all(codes, constants, first, last, middle, scale, factors, bits, x
             truth = factors[0]
             for k in range(1, len(factors)):
                 truth = truth * t + factors[k]
-            worst = max(worst, _ulps(np.float64(r[row, i]), truth))
+            worst = max(worst, _ulps(np.float64(r[row, i]), truth, power))
     return worst
 
 
@@ -124,13 +132,18 @@ def _climb(codes, constants, x, truth, r, steps, worst):
 
 @dataclass(frozen=True)
 class _Piece:
-    """Float32 of consecutive bits, and the polynomial that is the truth of them."""
+    """Float32 of consecutive bits, and the polynomial that is the truth of them.
+
+    ``power`` is the power of two that none of the true values is below, nor twice as large; 0 if
+    there is no such. The polynomial's own rounding must not take 1 for what is less.
+    """
 
     first: int
     last: int
     middle: float
     scale: float
     factors: Array
+    power: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,14 +212,42 @@ class Precision:
             worst = float(_climb(program.codes, constants, *sample, rows, moves, worst))
         return worst, program.with_constants(constants.astype(np.float64))
 
+    def evolved(
+        self, program: Program, evaluations: int, random: np.random.Generator
+    ) -> tuple[float, Program]:
+        """The same by CMA-ES (pycma), on whole units in the last place of the constants."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it asks for matplotlib
+            import cma
+
+        base = _rounded(program).astype(np.float64)
+        if not len(base) or not np.isfinite(base).all():
+            return self.error(program), program
+        unit = np.spacing(np.abs(base).astype(np.float32)).astype(np.float64)
+
+        def moved(steps: Any) -> Program:
+            return program.with_constants(base + np.round(steps) * unit)
+
+        options = {
+            "randn": lambda *shape: random.standard_normal(shape),
+            "seed": np.nan,  # leaves the global generator alone
+            "verbose": -9,
+            "maxfevals": evaluations,
+        }
+        search = cma.CMAEvolutionStrategy(np.zeros(len(base)), _SIGMA, options)
+        search.optimize(lambda steps: min(self.error(moved(steps)), _HUGE))
+        found = moved(search.result.xbest)
+        before, after = self.error(program), self.error(found)
+        return (after, found) if after < before else (before, program)
+
     def worst(self, program: Program, limit: float = math.inf) -> float:
         """Largest error of all float32 of the domain, in ULP; one above the limit, if there is."""
         constants, rows = _rounded(program), _rows(program)
         bits, worst = np.zeros(BLOCK, np.int32), 0.0
         for piece in self._pieces:
-            truth = piece.first, piece.last, piece.middle, piece.scale, piece.factors
-            memory = bits, bits.view(np.float32), rows
-            worst = max(worst, _worst_of_all(program.codes, constants, *truth, *memory))
+            numbers = piece.first, piece.last, piece.middle, piece.scale, piece.factors
+            memory = piece.power, bits, bits.view(np.float32), rows
+            worst = max(worst, _worst_of_all(program.codes, constants, *numbers, *memory))
             if worst > limit:
                 break
         return worst
@@ -223,14 +264,16 @@ class Precision:
         while left:
             first, last, degree = left.pop()
             if last - first <= _FEW:
-                values = truth_at(self.target, _singles(first, last))[0]
-                for k, value in enumerate(values):
-                    piece = _Piece(first + k, first + k + 1, 0.0, 1.0, np.array([value]))
+                values, low = truth_at(self.target, _singles(first, last))
+                powers = _powers(values, low)
+                for k, (value, power) in enumerate(zip(values, powers, strict=True)):
+                    piece = _Piece(first + k, first + k + 1, 0.0, 1.0, np.array([value]), power)
                     found.append(piece)
             else:
                 piece = self._piece(first, last, degree)
-                if self._wrong(piece) <= _WRONG:
-                    found.append(piece)
+                wrong, power = self._checked(piece)
+                if wrong <= _WRONG:
+                    found.append(replace(piece, power=power))
                 else:
                     middle = (first + last) // 2
                     left += [(middle, last, _DEGREE), (first, middle, _DEGREE)]
@@ -248,21 +291,30 @@ class Precision:
         values = truth_at(self.target, middle + half * nodes)[0]
         series = np.polynomial.chebyshev.Chebyshev.fit(nodes, values, degree, domain=(-1, 1))
         factors = series.convert(kind=np.polynomial.Polynomial).coef[::-1]
-        return _Piece(first, last, middle, 1.0 / half, np.ascontiguousarray(factors))
+        return _Piece(first, last, middle, 1.0 / half, np.ascontiguousarray(factors), 0.0)
 
-    def _wrong(self, piece: _Piece) -> float:
-        """Largest error of a piece, in ULP: at its ends, and between the nodes."""
+    def _checked(self, piece: _Piece) -> tuple[float, float]:
+        """Largest error of a piece, in ULP: at its ends, and between the nodes; and its power."""
         count = len(piece.factors) + 1
         between = 0.5 - 0.5 * np.cos(np.arange(count) * np.pi / (count - 1))
         offsets = np.round(between * (piece.last - piece.first - 1)).astype(np.int64)
         offsets = np.unique(np.concatenate([offsets, [1, piece.last - piece.first - 2]]))
         x = np.array([float(_single(piece.first + int(k))) for k in offsets])
-        truth = truth_at(self.target, x)[0]
+        truth, low = truth_at(self.target, x)
         t = (x - piece.middle) * piece.scale
         made = np.polynomial.polynomial.polyval(t, piece.factors[::-1])
         power = np.ldexp(1.0, np.frexp(truth)[1] - 24)
         units = np.where(truth == 0.0, _LEAST, np.maximum(power, _LEAST))
-        return float(np.max(np.abs(made - truth) / units))
+        powers = np.unique(_powers(truth, low))
+        same = float(powers[0]) if len(powers) == 1 else 0.0
+        return float(np.max(np.abs(made - truth) / units)), same
+
+
+def _powers(high: Array, low: Array) -> Array:
+    """Powers of two that the sizes of values in two parts are not below; 0 for zeros."""
+    size = np.abs(high)
+    powers = np.where(size > 0.0, np.ldexp(1.0, np.frexp(size)[1] - 1), 0.0)
+    return np.where((size == powers) & (low * np.sign(high) < 0.0), 0.5 * powers, powers)
 
 
 def _rounded(program: Program) -> Singles:
