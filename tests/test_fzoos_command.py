@@ -1,11 +1,14 @@
 """``zoo run fzoos``: what it prints, keeps and refuses."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 from commands import called, ran, refused
 
+from zoo.fzoos.method import Federation
 from zoo.runtime import loop
 
 SMALL = ["--dim", "10", "--clients", "3", "--rounds", "4", "--seed", "1"]
@@ -139,27 +142,18 @@ def test_interrupted_shown_and_resumed(here, capsys, monkeypatch):
     monkeypatch.setattr(loop, "_KEEPING", 1e9)
     arguments = ["--algorithm", "fzoos", "--features", "100", "--survey", "5", *SMALL]
     whole = fzoos(capsys, *arguments)
-    from cli import run as command
+    merge = Federation.merge
 
-    count = 0
-    before = command.launch
+    def merged(self, reports):
+        merge(self, reports)
+        if self._round == 3:
+            os.kill(os.getpid(), signal.SIGINT)
 
-    def cut(prepared, **options):
-        nonlocal count
-
-        def cancelled():
-            nonlocal count
-            count += 1
-            return count > 30
-
-        return before(prepared, **(options | {"cancelled": cancelled}))
-
-    monkeypatch.setattr(command, "launch", cut)
+    monkeypatch.setattr(Federation, "merge", merged)
     code, _, err = called(capsys, "run", "fzoos", *arguments, "--out", "run", "--quiet")
     assert code == 130
     assert "'zoo resume run' continues it" in err
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
+    monkeypatch.setattr(Federation, "merge", merge)
     result = ran(capsys, "resume", "run")
     assert result["x"] == whole["x"]
     assert result["queries_each"] == whole["queries_each"]

@@ -83,7 +83,7 @@ def processes(text):
 def leaves_nothing(pid):
     """Nothing of the Ray of its own of a process that has ended."""
     until(lambda: not processes(f"zoo-ray-{pid}-"), 30)
-    until(lambda: not list(Path("/tmp").glob(f"zoo-ray-{pid}-*")), 5)
+    until(lambda: not list(Path("/tmp").glob(f"zoo-ray-{pid}-*")), 20)
 
 
 def same_run(path, *arguments):
@@ -341,20 +341,18 @@ def test_a_job_of_the_cluster(here, cluster):
     import ray
 
     url = "http://" + ray.worker.global_worker.node.address_info["webui_url"]
-    ran = subprocess.run(
-        [
-            *(Path(sys.executable).parent / "ray", "job", "submit", "--address", url),
-            *("--working-dir", ".", "--"),
-            *("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "cli.main", "run", "cbo"),
-            *(*SLOW, "--steps", "5", "--workers", "2", "--cpus-per-worker", "0.2"),
-            *("--out", here / "run", "--json"),
-        ],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [
+        *(Path(sys.executable).parent / "ray", "job", "submit", "--address", url),
+        *("--working-dir", ".", "--"),
+        *("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "cli.main", "run", "cbo"),
+        *(*SLOW, "--steps", "5", "--workers", "2", "--cpus-per-worker", "0.2"),
+        *("--json", "--out"),
+    ]
+    for attempt in ("first", "second"):  # Ray loses the end of a log, or a connection, at times
+        given = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 120}
+        ran = subprocess.run([*command, here / attempt], check=False, **given)
+        if ran.returncode == 0 and '"workers": {"workers": 2' in ran.stdout:
+            break
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert RunFolder("run").result()["fun"] == same_run(here, *SLOW, "--steps", "5")["fun"]
+    assert RunFolder(attempt).result()["fun"] == same_run(here, *SLOW, "--steps", "5")["fun"]
     assert '"workers": {"workers": 2' in ran.stdout

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from zoo import methods
 from zoo.config import build, taken
 from zoo.errors import InputError, RunError
 from zoo.objectives import registry
@@ -86,6 +87,8 @@ def stored_problem(stored: Mapping[str, Any]) -> ProblemConfig | None:
         If it is damaged.
     """
     problem = stored["problem"]
+    if methods.get(stored["method"]).study != methods.MINIMIZATION:
+        return None
     if not (problem.get("objective") or problem.get("command")):
         return None
     try:

@@ -30,6 +30,8 @@ _FIRST = np.log([1.0, 0.1, 1e-4, 1e-6])
 _LOW = np.log([1e-6, 1e-8, 1e-14, 1e-13])
 _HIGH = np.log([1e8, 1e6, 1e1, 1.0])
 _FACTOR = math.log(4.0)
+#: Standard deviation of their logarithms before any value is known: a few values could be anything.
+_VAGUE = np.array([6.0, 3.0, 6.0, 6.0])
 #: Walks through the grid, and steps of each: with few points there is time for more.
 _WALKS, _FEW, _STEPS = 2, 200, (8, 3)
 
@@ -119,7 +121,7 @@ class _Fit:
         return np.asarray(found)
 
     def solve(self, logs: Array) -> tuple[float, Array]:
-        """Log likelihood for the best scale, plus a constant, and the solution (n,)."""
+        """Log posterior for the best scale, plus a constant, and the solution (n,)."""
         c, b, t, n = self.parts(logs)
         matrix = np.asfortranarray(self.plane + c * self.common + b * self.products)
         matrix[np.diag_indices_from(matrix)] += n + t * self.squares**3
@@ -128,7 +130,8 @@ class _Fit:
             return -math.inf, self.values
         solution = lapack.dpotrs(factor, self.values, lower=1)[0]
         likely = -0.5 * len(self.values) * math.log(self.variance(solution))
-        return likely - float(np.log(np.diagonal(factor)).sum()), solution
+        likely -= float(np.log(np.diagonal(factor)).sum())
+        return likely - 0.5 * float((((logs - _FIRST) / _VAGUE) ** 2).sum()), solution
 
     def variance(self, solution: Array) -> float:
         """Most likely variance of b, per unit of length."""
