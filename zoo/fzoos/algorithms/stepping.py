@@ -130,12 +130,12 @@ class Stepping:
         self.fun, self.between = fun, bool(between)
         self._next = state["next"].copy() if pending else None
         self._values = {int(client): value for client, value in state["values"].tolist()}
-        self._held, self._steps = {}, {}
+        found: dict[str, dict[int, tuple[int, dict[str, Array]]]] = {"held": {}, "steps": {}}
         for key, array in state.items():
             if key.startswith(("held ", "steps ")):
                 kind, client, made, name = key.split(" ", 3)
-                kept = self._held if kind == "held" else self._steps
-                kept.setdefault(int(client), (int(made), {}))[1][name] = array  # type: ignore
+                found[kind].setdefault(int(client), (int(made), {}))[1][name] = array
+        self._held, self._steps = {**found["held"]}, {**found["steps"]}
 
 
 def adam(job: Job) -> Adam:
