@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from zoo.fzoos.algorithms.stepping import Stepping, adam, projected
+from zoo.fzoos.algorithms.stepping import Stepping, projected
 from zoo.fzoos.client import NoValue, Oracle
-from zoo.fzoos.directions import LOCAL, SURVEY, generator, orthonormal
+from zoo.fzoos.directions import LOCAL, SURVEY, Adam, generator, orthonormal
 from zoo.fzoos.exchange import Task
 from zoo.fzoos.job import Job
 from zoo.runtime.protocol import State
@@ -62,7 +62,7 @@ class Differences:
 
     def _steps(self, task: Task) -> dict[str, Array]:
         config, start = self.job.config, task.arrays["x"]
-        x, steps = start.copy(), adam(self.job)
+        x, steps = start.copy(), Adam(self.job.dimension, config.eta)
         total = np.zeros_like(x)
         correction = np.zeros_like(x)
         if "control" in task.arrays and len(self._control):

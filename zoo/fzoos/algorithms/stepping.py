@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from zoo.fzoos.directions import Adam
 from zoo.fzoos.exchange import Arrays, Task, weighted
 from zoo.fzoos.job import Job
 from zoo.runtime.protocol import State
@@ -136,8 +135,3 @@ class Stepping:
                 kind, client, made, name = key.split(" ", 3)
                 found[kind].setdefault(int(client), (int(made), {}))[1][name] = array
         self._held, self._steps = {**found["held"]}, {**found["steps"]}
-
-
-def adam(job: Job) -> Adam:
-    """Adam of a client, anew in every round."""
-    return Adam(job.dimension, job.config.eta)

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.fzoos import surrogate
-from zoo.fzoos.algorithms.stepping import Stepping, adam, projected
+from zoo.fzoos.algorithms.stepping import Stepping, projected
 from zoo.fzoos.client import NoValue, Oracle
-from zoo.fzoos.directions import ALL, LOCAL, SURVEY, generator, in_turn
+from zoo.fzoos.directions import ALL, LOCAL, SURVEY, Adam, generator, in_turn
 from zoo.fzoos.exchange import Arrays, Task, weighted
 from zoo.fzoos.features import features
 from zoo.fzoos.job import Job
@@ -143,7 +143,7 @@ class Trajectories:
         if not len(self.trajectory):
             raise NoValue("it has no finite value yet")
         self._tune(start)
-        x, steps, between = start.copy(), adam(self.job), None
+        x, steps, between = start.copy(), Adam(self.job.dimension, config.eta), None
         if "weights" in task.arrays and len(self._sent):
             between = task.arrays["weights"] - self._sent
         held = self._surrogate(x)
