@@ -352,7 +352,8 @@ def test_the_last_steps_of_an_absent_client_stand_in():
 
         result = zoo.federate(
             [*clients, zoo.Client(Sometimes(40, 10**9))], "fedzo",
-            bounds=[(-5, 5)] * 4, x0=[0.0] * 4, rounds=8, seed=2, local_steps=3, directions=4, guard=False, eta=0.02, threads=1,
+            bounds=[(-5, 5)] * 4, x0=[0.0] * 4, rounds=8, seed=2, local_steps=3, directions=4,
+            guard=False, eta=0.02, threads=1,
             on_dropout=on_dropout, listeners=[listen],
         )  # fmt: skip
         assert 2 <= sum("absent" in row for row in rows) < 8
