@@ -27,7 +27,8 @@ from report import arguments, report
 
 CLIENTS, HIDDEN, PUBLIC, TEST = 7, 12, 1000, 16_000
 METRICS = ("f1", "precision", "recall", "jaccard")
-ALGORITHMS = ("shared", "fzoos", "fedzo", "fedprox", "scaffold1", "scaffold2", "decomfl")
+ALGORITHMS = ("shared", "fzoos", "fedzo", "fedprox", "scaffold1", "scaffold2", "decomfl",
+              "fedkseed", "fedcma")  # fmt: skip
 #: Categories up to so many become columns of their own; other columns are numbers.
 _ONE_HOT = 20
 

@@ -18,6 +18,8 @@ KINDS = {
     "scaffold1": {"directions": 4},
     "scaffold2": {"directions": 4},
     "decomfl": {"directions": 4},
+    "fedkseed": {"pool": 8},
+    "fedcma": {"popsize": 5},
 }
 SMALL = {"local_steps": 3}
 
@@ -31,7 +33,7 @@ def problem(dim=12, clients=3, heterogeneity=5.0, seed=3, **more):
 def job(algorithm, shared=None, seed=1, x0=None, **options):
     """Job of a small run."""
     given = {"algorithm": algorithm, "rounds": 4} | KINDS[algorithm] | options
-    if algorithm not in ("shared", "decomfl"):
+    if algorithm not in ("shared", "decomfl", "fedcma"):
         given = SMALL | given
     shared = problem() if shared is None else shared
     return study.job_of(shared, build(FZooSConfig, given), seed, x0)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from zoo.fzoos.directions import ALL, LOCAL, SHARED, SURVEY, generator, orthonormal
+from zoo.fzoos.directions import ALL, LOCAL, SHARED, SURVEY, generator, in_turn, orthonormal
 
 
 class PlainAdam:
@@ -58,11 +58,12 @@ def stepping(algorithm, functions, x, rounds, steps, count, h, eta, gamma, seed)
             ends.append(y)
             means.append(total / steps)
         new = sum(ends) / n
-        if algorithm == "scaffold1":
+        better = mean(new) < mean(x)
+        if algorithm == "scaffold1" and better:
             control = [estimate(i, new, SURVEY, round, 0) for i in range(n)]
         elif algorithm == "scaffold2":
             control = means
-        if mean(new) < mean(x):
+        if better:
             x = new
         iterates.append(x)
     return iterates
@@ -89,5 +90,114 @@ def scalars(functions, x, rounds, steps, count, h, eta, seed, normal=False):
             s = np.mean([mine[t][0] for mine in told], 0)
             u = told[0][t][1]
             x = np.clip(x - eta * sum(a * q for a, q in zip(s, u, strict=True)), 0, 1)
+        iterates.append(x)
+    return iterates
+
+
+def pooled(functions, x, rounds, steps, count, h, eta, seed):
+    """Iterates of FedKSeed of a fixed step, all sums as vectors."""
+    d, clients = len(x), len(functions)
+    pool = [generator(seed, ALL, SHARED, k).standard_normal(d) / math.sqrt(d) for k in range(count)]
+    w, iterates = x, [x]
+    for round in range(rounds):
+        moves = []
+        for i, f in enumerate(functions):
+            y, random = w, generator(seed, i, LOCAL, round)
+            for k in random.integers(count, size=steps):
+                z = pool[k]
+                s = (f(np.clip(y + h * z, 0, 1)) - f(np.clip(y - h * z, 0, 1))) / (2 * h)
+                y = y - eta * s * z
+            moves.append(y - w)
+        w = w + sum(moves) / clients
+        iterates.append(np.clip(w, 0, 1))
+    return iterates
+
+
+class PlainClient:
+    """A client of FZooS: all that it has queried, and a Gaussian process over it."""
+
+    def __init__(self, f, kernel, ell, noise, v, b):
+        self.f, self.kernel, self.ell, self.noise, self.v, self.b = f, kernel, ell, noise, v, b
+        self.x, self.y = [], []
+
+    def query(self, points):
+        for point in points:
+            if not any(np.array_equal(point, known) for known in self.x):
+                self.x.append(point)
+                self.y.append(self.f(point))
+
+    def solved(self, matrix):
+        y = np.array(self.y)
+        return np.linalg.solve(matrix + self.noise * np.eye(len(y)), y - y.mean())
+
+    def gradient(self, x):
+        """sum_a alpha_a dk(x, x_a)/dx."""
+        at = np.array(self.x)
+        r = np.linalg.norm(at[:, None] - at, axis=2) / self.ell
+        away = at - x
+        s = np.linalg.norm(away, axis=1) / self.ell
+        if self.kernel == "se":
+            k, slope = np.exp(-(r**2) / 2), np.exp(-(s**2) / 2)
+        else:
+            r, s = math.sqrt(5) * r, math.sqrt(5) * s
+            k, slope = (1 + r + r**2 / 3) * np.exp(-r), 5 / 3 * (1 + s) * np.exp(-s)
+        return (self.solved(k) * slope) @ away / self.ell**2
+
+    def weights(self):
+        """phi A^-1 y with the kernel that the features stand for."""
+        angle = self.v @ np.array(self.x).T / self.ell + self.b[:, None]
+        phi = math.sqrt(2 / len(self.b)) * np.cos(angle)
+        return phi @ self.solved(phi.T @ phi)
+
+    def along(self, x, weights):
+        """Gradient of phi(x)'w."""
+        sine = np.sin(self.v @ x / self.ell + self.b)
+        return -math.sqrt(2 / len(self.b)) * ((weights * sine) @ self.v) / self.ell
+
+
+def fzoos(clients, shares, x, rounds, steps, gamma, count, begin, seed, away, max_age):
+    """Iterates of FZooS with shared surveys; ``away``: clients who are not there, by round."""
+    d, n = len(x), len(clients)
+    sent, values, iterates = {}, {}, []
+    for round in range(rounds + 1):
+        there = [i for i in range(n) if i not in away.get(round, ())]
+        share = {i: shares[i] / sum(shares[j] for j in there) for i in there}
+        old = x
+        if round > 0:
+            held = {i: w for i, (made, w) in sent.items() if made >= round - 1 - max_age}
+            total = sum(shares[i] for i in held)
+            mean = sum(shares[i] / total * w for i, w in held.items())
+            new = x
+            for i in there:
+                y, adam = x, PlainAdam(0.01)
+                clients[i].query([y])
+                for t in range(1, steps + 1):
+                    g = clients[i].gradient(y)
+                    if i in held:
+                        factor = 1 / t if gamma == "1/t" else gamma
+                        g = g + factor * clients[i].along(y, mean - held[i])
+                    y = np.clip(y - adam.step(g), 0, 1)
+                    clients[i].query([y])
+                new = new + share[i] * (y - x)
+            new = np.clip(new, 0, 1)
+        else:
+            new = x
+        random = generator(seed, ALL, SURVEY, round)
+        if round == 0:
+            points = new + 0.01 * random.uniform(-1, 1, (begin, d))
+        else:
+            half = max(np.abs(new - old).mean() / 2, 1e-4)
+            u = in_turn(seed, count * (round - 1), count, d)
+            lengths = random.uniform(0.3, 1, (count, 1))
+            points = new + half * math.sqrt(d / 3) * lengths * u
+        found = {}
+        for i in there:
+            clients[i].query([new])
+            clients[i].query(np.clip(points, 0, 1))
+            found[i] = clients[i].f(new)
+            sent[i] = (round, clients[i].weights())
+        same = found.keys() == values.keys()
+        if not same or sum(shares[i] * (found[i] - values[i]) for i in there) < 0:
+            x, values = new, found
         iterates.append(x)
     return iterates

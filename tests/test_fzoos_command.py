@@ -172,7 +172,7 @@ def test_interrupted_shown_and_resumed(here, capsys, monkeypatch):
         (["--objective", "ackley", "--rotate"], "rotate is for quadratic"),
         (["--participation", "0"], "participation must be > 0"),
         (["--gamma", "x", "--algorithm", "fzoos"], "gamma must be a number or 1/t, got 'x'"),
-        (["--lr", "0.1"], "lr is for decomfl, and not for shared"),
+        (["--lr", "0.1"], "lr is for decomfl, fedkseed, and not for shared"),
         (["--min-clients", "7"], "min_clients must be at most the 5 clients"),
         (["--rounds", "many"], "rounds"),
         (["--round", "3"], "--round"),

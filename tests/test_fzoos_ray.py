@@ -37,14 +37,16 @@ def test_the_same_bits_on_threads(algorithm):
         assert bits(ran(made(algorithm), threads=threads)) == first
 
 
-@pytest.mark.parametrize("algorithm", ["shared", "fzoos", "scaffold2", "decomfl"])
+@pytest.mark.parametrize(
+    "algorithm", ["shared", "fzoos", "scaffold2", "decomfl", "fedkseed", "fedcma"]
+)
 def test_the_same_bits_on_workers(algorithm, crews):
     first = bits(ran(made(algorithm), threads=1))
     for crew in crews.values():
         assert bits(ran(made(algorithm), crew=crew, placement=crew.placement)) == first
 
 
-@pytest.mark.parametrize("algorithm", ["fzoos", "scaffold2", "decomfl"])
+@pytest.mark.parametrize("algorithm", ["fzoos", "scaffold2", "decomfl", "fedcma"])
 def test_a_worker_killed_in_the_middle(algorithm, monkeypatch, crews):
     """Its clients are built anew, with what they remembered; each query is in the ledger once."""
     monkeypatch.setattr(loop, "_TELLING", 0.0)

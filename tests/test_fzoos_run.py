@@ -9,10 +9,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from fzoos_runs import KINDS, bowls, job, problem, ran
-from reference_fzoos import scalars, stepping
+from reference_fzoos import PlainClient, fzoos, pooled, scalars, stepping
 
 import zoo
 from zoo.errors import InputError, RunError
+from zoo.fzoos.directions import ALL, SHARED, generator
+from zoo.fzoos.exchange import Report
+from zoo.fzoos.features import features
+from zoo.fzoos.kernels import KERNELS
 from zoo.fzoos.method import Federation
 from zoo.fzoos.problems import federation
 from zoo.fzoos.shard import ClientShard
@@ -65,17 +69,81 @@ def test_scalars_are_those_of_the_reference(distribution, steps):
     given = {"local_steps": steps, "distribution": distribution, "lr": 0.3, "rounds": 3}
     made = job("decomfl", shared, **given)
     normal = distribution == "gaussian"
-    expected = scalars(functions_of(shared), made.start, 4, steps, 4, 0.01, 0.3, 1, normal)
-    np.testing.assert_allclose(iterates(made), expected[1:], atol=1e-9)
+    expected = scalars(functions_of(shared), made.start, 3, steps, 4, 0.01, 0.3, 1, normal)
+    np.testing.assert_allclose(iterates(made), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("algorithm", ["shared", "decomfl"])
+@pytest.mark.parametrize("count", [8, 40])  # directions of the pool: less and more than d
+def test_sums_along_a_pool_are_those_of_the_reference(count):
+    shared = problem()
+    made = job("fedkseed", shared, pool=count, lr=0.5, rounds=3)
+    expected = pooled(functions_of(shared), made.start, 3, 3, count, 0.01, 0.5, 1)
+    np.testing.assert_allclose(iterates(made), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", ["se", "matern"])
+@pytest.mark.parametrize("gamma", ["1/t", "1", "0.5"])
+def test_fzoos_is_that_of_the_reference(kernel, gamma):
+    """Of weights of their own, and with clients who are away for a round, or for long."""
+    base = problem(clients=4, dim=6)
+    box = np.stack([base.lower, base.upper], 1)
+    shares = np.array([1.0, 2.0, 3.0, 4.0]) / 10.0
+    members = [
+        zoo.Client(client.objective, weight=w, bounds=box)
+        for client, w in zip(base.clients, shares, strict=True)
+    ]
+    shared = federation(members)
+    away = {2: (1,), 3: (3,), 4: (0, 3), 5: (3,), 6: (3,)}
+    given = {"kernel": kernel, "gamma": gamma, "length_scale": 0.7, "gp_noise": 1e-6}
+    given |= {"survey": 4, "start_points": 3, "rounds": 8, "max_age": 2, "window": 500}
+    made = job("fzoos", shared, features_window=500, **given)
+    drawn = features(1, 200, 6, KERNELS[kernel])
+    v = drawn.v[:, :6].astype(float)
+    plain = [PlainClient(f, kernel, 0.7, 1e-6, v, drawn.b) for f in functions_of(shared)]
+    expected = fzoos(
+        plain, shares, made.start, 8, 3, gamma if gamma == "1/t" else float(gamma), 4, 3, 1, away, 2
+    )
+    method, found = Federation(made), []
+    shards = [method.shard(i) for i in range(4)]
+    while not method.finished:
+        message, now = method.message(1), method._round
+        out = away.get(now, ())
+        reports = [
+            Report(None, 0, "away") if i in out else shard.step(message)
+            for i, shard in enumerate(shards)
+        ]
+        method.merge(reports)
+        if method._round > now:
+            found.append(method.server.x.copy())
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert len({x.tobytes() for x in found}) > 4
+
+
+def test_candidates_are_those_of_pycma_on_the_mean():
+    import cma
+
+    shared = problem()
+    made = job("fedcma", shared, rounds=6)
+    functions = functions_of(shared)
+    random = generator(1, ALL, SHARED, 0)
+    options = {"bounds": [0, 1], "popsize": 5, "seed": np.nan, "verbose": -9}
+    options["randn"] = lambda *shape: random.standard_normal(shape)
+    strategy = cma.CMAEvolutionStrategy(made.start, 0.2, options)
+    expected = []
+    for _ in range(7):
+        expected.append(np.array(strategy.result.xfavorite))
+        asked = strategy.ask()
+        strategy.tell(asked, [sum(f(x) for f in functions) / 3 for x in asked])
+    np.testing.assert_allclose(iterates(made), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("algorithm", ["shared", "decomfl", "fedcma"])
 def test_what_clients_differ_by_cancels_out(algorithm):
     """The parts sum to zero over the clients: the iterates do not depend on them."""
     runs = [
         iterates(job(algorithm, problem(heterogeneity=c), rounds=8)) for c in (0.0, 0.5, 5.0, 50.0)
     ]
-    tolerance = 1e-9 if algorithm == "decomfl" else 1e-5  # the shared one solves for its steps
+    tolerance = 1e-5 if algorithm == "shared" else 1e-9  # it solves for its steps
     for found in runs[1:]:
         np.testing.assert_allclose(found, runs[0], atol=tolerance)
 
@@ -85,7 +153,7 @@ def test_gaps_close(algorithm):
     _, rows = ran(job(algorithm, problem(heterogeneity=0.5), rounds=25))
     gaps = [row["gap"] for row in rows]
     assert gaps[-1] < 0.5 * gaps[0]
-    if algorithm != "decomfl":  # its steps are taken on trust
+    if algorithm not in ("decomfl", "fedkseed", "fedcma"):  # their steps are taken on trust
         assert all(after <= before + 1e-12 for before, after in itertools.pairwise(gaps))
 
 
@@ -139,6 +207,8 @@ class Counting:
         ("scaffold2", {"directions": 4}, 1, 3 * 5),
         ("decomfl", {"directions": 4}, 5, 5),
         ("decomfl", {"directions": 4, "local_steps": 3}, 15, 15),
+        ("fedkseed", {}, 1 + 3 * 2, 1 + 3 * 2),
+        ("fedcma", {"popsize": 5}, 6, 6),
     ],
 )
 def test_queries_are_counted_once(algorithm, options, start, each):
@@ -157,17 +227,19 @@ def test_queries_are_counted_once(algorithm, options, start, each):
 TRAVELS = {
     "shared": ({"x": 12, "how": 3}, {"values": 7}),
     "fzoos": (
-        {"x": 12, "from": 12, "weights": 200, "scale": 2},
+        {"x": 12, "from": 12, "weights": 400, "scales": 2, "scale": 1, "of": 3},
         {"step": 12, "value": 1, "weights": 200, "scale": 2},
     ),
     "fedzo": ({"x": 12}, {"step": 12, "value": 1}),
     "fedprox": ({"x": 12}, {"step": 12, "value": 1}),
-    "scaffold1": ({"x": 12, "control": 12}, {"step": 12, "value": 1, "control": 12}),
-    "scaffold2": ({"x": 12, "control": 12}, {"step": 12, "value": 1, "control": 12}),
+    "scaffold1": ({"x": 12, "control": 12, "of": 3}, {"step": 12, "value": 1, "control": 12}),
+    "scaffold2": ({"x": 12, "control": 12, "of": 3}, {"step": 12, "value": 1, "control": 12}),
     "decomfl": (
         {"eta": 1, "made": 1, "x": 12, "scalars": 4, "moves": 2},
         {"value": 1, "scalars": 4},
     ),
+    "fedkseed": ({"eta": 1, "sums": 8}, {"value": 1, "numbers": 3, "scalars": 3}),
+    "fedcma": ({"points": 6 * 12}, {"values": 6}),
 }
 
 
@@ -210,7 +282,7 @@ def test_a_client_that_was_away_catches_up_by_scalars():
         message = method.message(1)
         reports = [shard.step(message) for shard in shards]
         for client in message.clients:
-            np.testing.assert_array_equal(shards[client]._local._x, method.server.x)
+            np.testing.assert_array_equal(shards[client]._local._x, method.server._next)
         whole += "x" in message.task.arrays
         method.merge(reports)
     assert whole == 0  # what they missed was less than the iterate

@@ -17,6 +17,9 @@ from zoo.runtime.isolation import IsolatedObjective
 
 Array = npt.NDArray[np.float64]
 
+#: A larger value is none: squares of such are infinite.
+_LARGEST = 1e150
+
 
 @dataclass(frozen=True, eq=False)
 class Client:
@@ -36,7 +39,7 @@ class Client:
     batched : bool
         Whether the objective takes all points at once.
     name : str
-        What its random numbers go by; those without names go by their place in the list.
+        Clients with names are taken in their order, however the list has them.
     """
 
     objective: Any = None
@@ -110,13 +113,13 @@ class Oracle:
         self.queries = 0
 
     def __call__(self, u: Array) -> Array:
-        """Values (m,) at points (m, d) of the unit box; NaN where there is none."""
+        """Values (m,) at points (m, d) of the unit box; NaN where there is none, or a huge one."""
         if not len(u):
             return np.empty(0)
         first, self.queries = self.queries, self.queries + len(u)
         x = np.clip(self._lower + u * self._width, self._lower, self._upper)
         values = np.array(self._evaluate(x), np.float64)
-        values[~np.isfinite(values)] = np.nan
+        values[~(np.abs(values) <= _LARGEST)] = np.nan
         if self._noise:
             random = generator(self._seed, self._client, NOISE, first)
             values += self._noise * random.standard_normal(len(values))

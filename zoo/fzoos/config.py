@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from zoo.config import option
@@ -15,6 +16,8 @@ ALGORITHMS = (
     "scaffold1",
     "scaffold2",
     "decomfl",
+    "fedkseed",
+    "fedcma",
 )
 #: Those whose clients take steps of their own by Adam.
 _STEPPING = ("fzoos", "fedzo", "fedprox", "scaffold1", "scaffold2")
@@ -24,7 +27,7 @@ DROPOUTS = ("skip", "stale", "fail")
 
 #: Algorithms that a parameter is for, where not all of them take it.
 _ONLY = {
-    "local_steps": (*_STEPPING, "decomfl"),
+    "local_steps": (*_STEPPING, "decomfl", "fedkseed"),
     "eta": _STEPPING,
     "guard": _STEPPING,
     "gamma": ("fzoos", "fedprox"),
@@ -40,11 +43,14 @@ _ONLY = {
     "features_window": ("fzoos",),
     "local_queries": ("fzoos",),
     "select": ("fzoos",),
-    "max_age": _SURROGATES,
+    "max_age": ("shared", *_STEPPING),
     "directions": (*_DIFFERENCES, "decomfl"),
-    "step": (*_DIFFERENCES, "decomfl"),
+    "step": (*_DIFFERENCES, "decomfl", "fedkseed"),
     "distribution": ("decomfl",),
-    "lr": ("decomfl",),
+    "lr": ("decomfl", "fedkseed"),
+    "pool": ("fedkseed",),
+    "popsize": ("fedcma",),
+    "sigma0": ("fedcma",),
     "radius": ("shared",),
 }
 
@@ -80,7 +86,8 @@ class FZooSConfig:
         "shared",
         "shared: all clients query the same points, and the surrogate is that of their mean. "
         "fzoos: each has a surrogate of its own, which travel as random features. fedzo, fedprox, "
-        "scaffold1, scaffold2: finite differences. decomfl: scalars along shared directions.",
+        "scaffold1, scaffold2: finite differences. decomfl: scalars along shared directions; "
+        "fedkseed: along those of a pool. fedcma: CMA-ES, whose candidates all evaluate.",
         choices=ALGORITHMS,
     )
     rounds: int = option(50, "Rounds R.", least=1)
@@ -105,17 +112,18 @@ class FZooSConfig:
     max_age: int = option(
         10, "Rounds that what an absent client has answered stays in the mean.", least=0
     )
-    local_steps: int = option(10, "Steps T of a client in a round; decomfl has 1 by default.",
-                              least=1)  # fmt: skip
+    local_steps: int | None = option(
+        None, "Steps T of a client in a round: 10; of decomfl 1.", least=1
+    )
     eta: float = option(0.01, "Step of Adam, in units of the box.", above=0)
     guard: bool = option(
         True,
         "Take back a round whose iterate is worse than the one before, by the same clients.",
     )
-    gamma: str = option(
-        "1",
-        "Share of the correction by the others' surrogates: a number, or 1/t in local step t (the "
-        "paper). Of fedprox the pull to the server's iterate, 0.01 by default.",
+    gamma: str | None = option(
+        None,
+        "Share of the correction by the others' surrogates: 1; a number, or 1/t in local step t "
+        "(the paper). Of fedprox the pull to the server's iterate: 0.01.",
         numeric=True,
     )
     kernel: str = option("matern", "se: squared exponential; matern: Matern 5/2.",
@@ -164,7 +172,16 @@ class FZooSConfig:
         "orthonormal", "Of the directions of decomfl.", choices=("orthonormal", "gaussian")
     )
     lr: float | None = option(
-        None, "Step of decomfl along the estimate; by default found by its success.", above=0
+        None,
+        "Step of decomfl and fedkseed along the estimate; by default found by its success.",
+        above=0,
+    )
+    pool: int = option(1024, "Directions K of fedkseed.", least=1)
+    popsize: int | None = option(
+        None, "Candidates lambda of a generation of fedcma; by default 4 + floor(3 ln d).", least=4
+    )
+    sigma0: float = option(
+        0.2, "First standard deviation of fedcma, as a share of the box's width.", above=0, most=1
     )
     radius: float = option(
         0.05,
@@ -182,21 +199,24 @@ class FZooSConfig:
                 )
         if self.on_dropout == "stale" and self.algorithm not in _STEPPING:
             raise InputError(f"on_dropout stale is for {', '.join(_STEPPING)}")
-        if self.gamma != "1/t":
+        if self.gamma is not None and not (self.gamma == "1/t" and self.algorithm == "fzoos"):
             try:
-                float(self.gamma)
+                finite = math.isfinite(float(self.gamma))
             except ValueError:
-                raise InputError(f"gamma must be a number or 1/t, got {self.gamma!r}") from None
+                finite = False
+            if not finite:
+                also = ", or 1/t" if self.algorithm == "fzoos" else ""
+                raise InputError(f"gamma must be a finite number{also}, got {self.gamma!r}")
 
     def completed(self) -> FZooSConfig:
         """Config with the defaults that depend on the algorithm."""
-        algorithm, gamma, steps = self.algorithm, self.gamma, self.local_steps
-        window, survey = self.window, self.survey
+        algorithm, window, survey = self.algorithm, self.window, self.survey
         if algorithm in _SURROGATES:
             window = window or (600 if algorithm == "shared" else 500)
             survey = 50 if survey is None else survey
-        if algorithm == "decomfl" and steps == FZooSConfig.local_steps:
-            steps = 1
-        if algorithm == "fedprox" and gamma == FZooSConfig.gamma:
-            gamma = "0.01"
+        steps, gamma = self.local_steps, self.gamma
+        if algorithm in _ONLY["local_steps"]:
+            steps = steps or (1 if algorithm == "decomfl" else 10)
+        if algorithm in _ONLY["gamma"]:
+            gamma = gamma or ("0.01" if algorithm == "fedprox" else "1")
         return replace(self, window=window, survey=survey, local_steps=steps, gamma=gamma)

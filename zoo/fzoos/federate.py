@@ -41,7 +41,7 @@ def federate(
     clients : sequence of Client
     method : str
         ``algorithm`` of :class:`zoo.fzoos.config.FZooSConfig`: shared, fzoos, fedzo, fedprox,
-        scaffold1, scaffold2, decomfl.
+        scaffold1, scaffold2, decomfl, fedkseed, fedcma.
     bounds : optional
         Of all clients, if they have none; see :func:`zoo.minimize`.
     x0 : (d,) array, optional
@@ -60,8 +60,9 @@ def federate(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        x, fun (as the clients told it), rounds, queries, queries_each, bytes_up, bytes_down and
-        the common fields.
+        x, fun (as the clients told it), rounds, queries, queries_each (in the order of the
+        clients, sorted by their names if they have any), bytes_up, bytes_down and the common
+        fields.
 
     Raises
     ------

@@ -17,7 +17,7 @@ import numpy as np
 from zoo.errors import RunError
 from zoo.fzoos.algorithms.table import server_of
 from zoo.fzoos.directions import ALL, CHOSEN, generator
-from zoo.fzoos.exchange import Message, Report, size_of
+from zoo.fzoos.exchange import Message, Report, Task, size_of
 from zoo.fzoos.job import Job
 from zoo.fzoos.linear import one_thread
 from zoo.fzoos.shard import ClientShard
@@ -48,6 +48,7 @@ class Federation:
     """
 
     resident = True
+    secluded = True  # what clients remember is theirs
     problem: Problem | None = None
 
     def __init__(self, job: Job) -> None:
@@ -80,13 +81,21 @@ class Federation:
         return ClientShard(index, self.job, threads, cancelled)
 
     def message(self, steps: int) -> Message:
-        """Ask those who take part in the round."""
+        """Ask those who take part in the round; nobody, if the run was told to end."""
+        if self._stopping:
+            self._sent = Message(Task("end", self._round), ())
+            return self._sent
         if not self._clients:
             self._clients, self._absent = self._chosen(), {}
         with one_thread():
             task = self.server.ask(self._round, self._clients)
         self._sent = Message(task, self._clients)
         return self._sent
+
+    @property
+    def _stopping(self) -> bool:
+        """Whether the run ends before the next exchange: not before it has a value."""
+        return bool(self._reason) and not math.isnan(self.server.fun)
 
     def _chosen(self) -> tuple[int, ...]:
         config = self.job.config
@@ -99,6 +108,9 @@ class Federation:
     def merge(self, reports: list[Report]) -> None:
         """Take in the answers; those who gave none are out of the round."""
         assert self._sent is not None
+        if not self._sent.clients:
+            self._ended = self._reason
+            return
         config, asked = self.job.config, self._clients
         replies = {}
         self._down += size_of(self._sent.task.arrays) * len(asked)
@@ -143,7 +155,7 @@ class Federation:
             self._ended = "queries"
         elif self._void >= _DESERTED:
             self._ended = "deserted"
-        self._ended = self._reason or self._ended
+        self._ended = self._ended or self._reason
 
     def _told_absent(self) -> str:
         names = [client.name or f"client {i}" for i, client in enumerate(self.job.problem.clients)]
@@ -188,7 +200,7 @@ class Federation:
         return bool(self._ended)
 
     def stop(self, reason: str) -> None:
-        """End the run after the round under way."""
+        """End the run: a round under way is left."""
         self._reason = reason if reason in _STATUS else "stopped"
 
     def progress(self) -> Progress:

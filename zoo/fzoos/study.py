@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import Any
 
 from zoo.config import build, taken
@@ -53,6 +54,7 @@ def describe(
         "seed": job.seed,
         "clients": len(job.problem.clients),
         "dim": job.dimension,
+        "given": _digest(job),
         "source": source_digest(problem.get("objective")),
         "from_python": from_python,
     }
@@ -100,6 +102,14 @@ def check_same(stored: Mapping[str, Any], job: Job, folder: RunFolder) -> None:
     for what, now in (("clients", len(job.problem.clients)), ("dim", job.dimension)):
         if stored.get(what) != now:
             raise InputError(f"{folder.path} was started with {what} {stored.get(what)}, not {now}")
+    if stored.get("given") != _digest(job):
+        raise InputError(f"{folder.path} was started with other bounds, weights or x0")
+
+
+def _digest(job: Job) -> str:
+    """Digest of the numbers that a run is given: bounds, weights, and the first iterate."""
+    numbers = (job.problem.lower, job.problem.upper, job.problem.weights, job.start)
+    return sha256(b"".join(array.tobytes() for array in numbers)).hexdigest()
 
 
 def stored_config(

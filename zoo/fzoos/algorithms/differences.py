@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from zoo.fzoos.algorithms.stepping import Stepping, projected
+from zoo.fzoos.algorithms.stepping import Sent, Stepping, projected
 from zoo.fzoos.client import NoValue, Oracle
 from zoo.fzoos.directions import LOCAL, SURVEY, Adam, generator, orthonormal
 from zoo.fzoos.exchange import Task
@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float64]
 def server(job: Job) -> Stepping:
     """The server's side."""
     scaffold = job.config.algorithm in ("scaffold1", "scaffold2")
-    return Stepping(job, ("control",) if scaffold else ())
+    return Stepping(job, ("control",) if scaffold else (), job.config.algorithm == "scaffold1")
 
 
 class Differences:
@@ -38,7 +38,7 @@ class Differences:
         self.job, self.index, self.oracle = job, index, oracle
         d = job.dimension
         self._at, self._value = np.full(d, np.nan), np.nan  # the point known last
-        self._control = np.zeros(0)  # sent last
+        self._sent = Sent()
         self._mean = np.zeros(0)  # of the estimates of the last round
 
     def answer(self, task: Task) -> dict[str, Array]:
@@ -51,13 +51,12 @@ class Differences:
         x, kind = task.arrays["x"], self.job.config.algorithm
         found = {"value": np.array([self._known(x)])}
         if kind == "scaffold1":
-            self._control = self._estimate(x, SURVEY, task.round, 0)
+            found["control"] = self._estimate(x, SURVEY, task.round, 0)
         elif kind == "scaffold2":
-            if not len(self._mean):
-                self._mean = np.zeros(self.job.dimension)
-            self._control = self._mean
-        if kind in ("scaffold1", "scaffold2"):
-            found["control"] = self._control.copy()
+            mean = self._mean if len(self._mean) else np.zeros(self.job.dimension)
+            found["control"] = mean.copy()
+        if "control" in found:
+            self._sent.keep(task.round, found["control"])
         return found
 
     def _steps(self, task: Task) -> dict[str, Array]:
@@ -65,12 +64,15 @@ class Differences:
         x, steps = start.copy(), Adam(self.job.dimension, config.eta)
         total = np.zeros_like(x)
         correction = np.zeros_like(x)
-        if "control" in task.arrays and len(self._control):
-            correction = task.arrays["control"] - self._control
+        sent = self._sent.within(task, self.index)
+        if sent is not None:
+            correction = task.arrays["control"] - sent
+        assert config.local_steps is not None
         for t in range(config.local_steps):
             g = self._estimate(x, LOCAL, task.round, t)
             total += g
             if config.algorithm == "fedprox":
+                assert config.gamma is not None
                 correction = float(config.gamma) * (x - start)
             x = projected(x - steps.step(g + correction))
         self._mean = total / config.local_steps
@@ -103,9 +105,10 @@ class Differences:
     def state(self) -> State:
         """See Local."""
         known = np.append(self._at, self._value)
-        return {"known": known, "control": self._control.copy(), "mean": self._mean.copy()}
+        return {"known": known, "mean": self._mean.copy(), **self._sent.state()}
 
     def restore(self, state: State) -> None:
         """See Local."""
         self._at, self._value = state["known"][:-1].copy(), float(state["known"][-1])
-        self._control, self._mean = state["control"].copy(), state["mean"].copy()
+        self._mean = state["mean"].copy()
+        self._sent.restore(state)

@@ -58,8 +58,9 @@ class Scalars:
 
     def __init__(self, job: Job) -> None:
         self.job, self.x, self.fun = job, job.start, math.nan
+        self._next = job.start  # to be evaluated
         self._eta = job.config.lr or 0.0  # 0: not known yet
-        self._foretold = 0.0
+        self._before: dict[int, tuple[float, float]] = {}  # a client's value, and its fall foretold
         self._moves: list[tuple[int, float, Array]] = []  # round, eta and scalars of the latest
         self._made = 0  # moves in all
         self._counts: dict[int, int] = {}  # moves that a client knows of
@@ -70,7 +71,7 @@ class Scalars:
         missed = self._made - min(self._counts.get(client, 0) for client in clients)
         latest = self._moves[len(self._moves) - missed :]
         if missed > len(self._moves):
-            arrays["x"] = self.x
+            arrays["x"] = self._next
         elif latest:
             arrays["scalars"] = np.array([scalars for _, _, scalars in latest])
             arrays["moves"] = np.array([(made, eta) for made, eta, _ in latest])
@@ -80,26 +81,37 @@ class Scalars:
     def tell(self, round: int, replies: Mapping[int, Arrays]) -> None:
         """See Server."""
         weights = self.job.problem.weights
-        fun = float(weighted(replies, weights, "value")[0])
+        self.x, self.fun = self._next, float(weighted(replies, weights, "value")[0])
         scalars = weighted(replies, weights, "scalars")
         self._counts |= dict.fromkeys(replies, self._made)
+        eta = self._eta  # that of the clients' local steps
         if self.job.config.lr is None:
-            self._adapt(fun, scalars)
-        self.fun = fun
-        self._foretold = self._eta * float((scalars[0] ** 2).sum())
-        self.x = moved(self.job, self.x, round, scalars, self._eta)
+            self._adapt(replies, scalars)
+        if len(scalars) == 1 or eta == 0.0:  # there were none
+            eta = self._eta
+        self._before = {
+            client: (float(arrays["value"][0]), eta * float(arrays["scalars"][0] @ scalars[0]))
+            for client, arrays in replies.items()
+        }
+        self._next = moved(self.job, self._next, round, scalars, eta)
         self._made += 1
         most = max(1, self.job.dimension // scalars.size)  # more than that, and x is less
-        self._moves = [*self._moves, (round, self._eta, scalars)][-most:]
+        self._moves = [*self._moves, (round, eta, scalars)][-most:]
 
-    def _adapt(self, fun: float, scalars: Array) -> None:
-        length = math.sqrt(float((scalars[0] ** 2).sum()))
+    def _adapt(self, replies: Mapping[int, Arrays], scalars: Array) -> None:
+        """Judge the last move by those who were there before it and are now."""
         if self._eta == 0.0:
+            length = math.sqrt(float((scalars[0] ** 2).sum()))
             diagonal = math.sqrt(self.job.dimension)
             self._eta = _FIRST * diagonal / length if length > 0.0 else 0.0
-        elif self._foretold > 0.0:
-            fell = self.fun - fun >= _ENOUGH * self._foretold
-            self._eta *= _LONGER if fell else _SHORTER
+            return
+        fell = foretold = 0.0
+        for client in sorted(replies.keys() & self._before.keys()):
+            weight, (value, fall) = self.job.problem.weights[client], self._before[client]
+            fell += weight * (value - float(replies[client]["value"][0]))
+            foretold += weight * fall
+        if foretold > 0.0:
+            self._eta *= _LONGER if fell >= _ENOUGH * foretold else _SHORTER
 
     def void(self) -> None:
         """See Server."""
@@ -108,7 +120,11 @@ class Scalars:
         """See Server."""
         return {
             "x": self.x.copy(),
-            "book": np.array([self.fun, self._eta, self._foretold]),
+            "next": self._next.copy(),
+            "book": np.array([self.fun, self._eta]),
+            "before": np.array([(k, *told) for k, told in sorted(self._before.items())]).reshape(
+                -1, 3
+            ),
             "made": np.array(self._made),
             "moves": np.array([(made, eta) for made, eta, _ in self._moves]).reshape(-1, 2),
             "scalars": np.array([scalars for _, _, scalars in self._moves]),
@@ -117,8 +133,9 @@ class Scalars:
 
     def restore(self, state: State) -> None:
         """See Server."""
-        self.x = state["x"].copy()
-        self.fun, self._eta, self._foretold = state["book"].tolist()
+        self.x, self._next = state["x"].copy(), state["next"].copy()
+        self.fun, self._eta = state["book"].tolist()
+        self._before = {int(k): (value, fall) for k, value, fall in state["before"].tolist()}
         self._made = int(state["made"])
         self._moves = [
             (int(made), eta, scalars.copy())
@@ -140,6 +157,7 @@ class Answering:
         config, x = self.job.config, self._x
         eta = float(task.arrays["eta"][0])
         scalars, first = [], math.nan
+        assert config.local_steps is not None
         for t in range(config.local_steps):
             u = directions(self.job, task.round, t)
             values = self.oracle(projected(np.concatenate([x[None], x + config.step * u])))

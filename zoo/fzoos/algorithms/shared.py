@@ -23,7 +23,6 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from zoo.fzoos.algorithms.stepping import projected
-from zoo.fzoos.client import NoValue, Oracle
 from zoo.fzoos.directions import ALL, SURVEY, generator, in_turn
 from zoo.fzoos.exchange import Arrays, Task
 from zoo.fzoos.job import Job
@@ -46,6 +45,9 @@ _SMALLEST = 1e-12
 _SPREAD, _NEAREST, _LEAST, _MOST = 0.3, 0.3, 1e-5, 0.3
 #: After so many equal values at the same points there is no noise.
 _HEARD = 3
+#: A function with so many values that equal that of the iterate is constant in pieces, and was so
+#: in one of so many rounds.
+_EQUAL, _LATELY = 2, 5
 #: Or as far as slopes are clearest, but no more than so many times the last distance.
 _WIDER = 1.5
 #: Iterations of the search for the lowest mean.
@@ -84,6 +86,8 @@ class Shared:
         self._twice = job.config.survey != 0  # whether the iterate is evaluated twice
         self._first = 0  # directions that have been used
         self._noises: list[float] = []  # variances of the mean, by what came of that
+        self._stairs: list[float] = []  # and, of late, by its steps if it is constant in pieces
+        self._flat = False  # whether no value differs from that of the iterate
         self._logs: dict[int, Array] = {}  # of the surrogate of each group's first client
         count = len(job.problem.clients)
         self._trajectory = Trajectory(job.dimension, job.config.memory, count)
@@ -111,7 +115,10 @@ class Shared:
         if known is not None:  # by other clients, then
             before = self._trajectory.y[known]
             values[0] = np.where(np.isnan(values[0]), before, values[0])
-        self._trajectory.add(points, values)
+        moved = (points != points[0]).any(1)  # the box may have kept some where they were
+        moved[0] = True
+        self._trajectory.add(points[moved], values[moved])
+        self._see_stairs(values[moved])
         self._go(round)
 
     def _heard_twice(self, values: Array) -> Array:
@@ -125,15 +132,30 @@ class Shared:
             self._twice = False
         return np.concatenate([values[:2].mean(0, keepdims=True), values[2:]])
 
+    def _see_stairs(self, values: Array) -> None:
+        """Learn of functions that are constant in pieces: near the iterate, values are equal."""
+        rises = np.abs(values[1:] - values[0])
+        equal = (rises == 0.0).sum(0)
+        self._flat = bool(equal.any() and not (rises > 0.0).any())
+        steps = np.min(rises, axis=0, where=rises > 0.0, initial=np.inf)
+        seen = (equal >= _EQUAL) & (steps < np.inf)
+        variance = 0.0
+        if seen.any():
+            weights = self.job.problem.weights
+            shares = weights[seen] / weights[np.isfinite(values[0])].sum()
+            variance = float((shares * steps[seen]) @ (shares * steps[seen])) / 12.0
+        self._stairs = [*self._stairs, variance][-_LATELY:]
+
     def _go(self, round: int) -> None:
         """Accept or refuse the iterate, and find the next one."""
         new = self._next
         parts = self._surrogates(new, round)
         here = self._value(parts, new, round)
-        if math.isnan(self.fun):
-            self.x = new
+        if not self._rho > 0.0:  # nothing has sloped yet
             length = self.job.config.radius * math.sqrt(self.job.dimension)
             self._rho = float(np.linalg.norm(_slope(parts, new))) / length
+        if math.isnan(self.fun):
+            self.x = new
         else:
             before = self._value(parts, self.x, round)
             share = (before - here) / self._foretold if self._foretold > 0.0 else math.nan
@@ -155,16 +177,19 @@ class Shared:
     def _wide(self, parts: Parts) -> float:
         """Distance of the points of the next survey."""
         spread = _SPREAD * float(np.linalg.norm(self._next - self.x))
-        noise = math.sqrt(sum(self._noises) / max(1, len(self._noises)))
+        noise = math.sqrt(_average(self._noises) + _average(self._stairs))
         clearest = sum(share * part.clearest(noise) for share, part in parts)
+        if self._flat:
+            clearest = math.inf
         spread = max(spread, min(clearest, _WIDER * self._spread))
         diagonal = math.sqrt(self.job.dimension)
         return min(max(spread, _LEAST * diagonal), _MOST * diagonal)
 
     def _present(self, round: int) -> list[int]:
-        """Clients who have answered lately."""
+        """Clients who have answered lately, and of whom something is remembered."""
         oldest = round - self.job.config.max_age
-        return [k for k, latest in sorted(self._latest.items()) if latest >= oldest]
+        known = np.asarray(np.isfinite(self._trajectory.y).any(0))
+        return [k for k, last in sorted(self._latest.items()) if last >= oldest and known[k]]
 
     def _value(self, parts: Parts, x: Array, round: int) -> float:
         """Mean of the clients' values at x: as they are if all are known, and without noise."""
@@ -227,8 +252,9 @@ class Shared:
             "next": self._next.copy(),
             "book": np.array(book),
             "latest": latest,
-            "counts": np.array([self._twice, self._first], np.int64),
+            "counts": np.array([self._twice, self._first, self._flat], np.int64),
             "noises": np.array(self._noises),
+            "stairs": np.array(self._stairs),
             "groups": np.array(sorted(self._logs), np.int64),
             "logs": np.array([self._logs[k] for k in sorted(self._logs)]),
             **self._trajectory.state(),
@@ -240,10 +266,15 @@ class Shared:
         book = state["book"].tolist()
         self.fun, self._foretold, self._rho, self._reach, self._spread = book
         self._latest = dict(state["latest"].tolist())
-        twice, self._first = state["counts"].tolist()
-        self._twice, self._noises = bool(twice), state["noises"].tolist()
+        twice, self._first, flat = state["counts"].tolist()
+        self._twice, self._flat = bool(twice), bool(flat)
+        self._noises, self._stairs = state["noises"].tolist(), state["stairs"].tolist()
         self._logs = dict(zip(state["groups"].tolist(), state["logs"], strict=True))
         self._trajectory.restore(state)
+
+
+def _average(numbers: list[float]) -> float:
+    return sum(numbers) / max(1, len(numbers))
 
 
 def _mean(parts: Parts, x: Array) -> float:
@@ -254,23 +285,6 @@ def _slope(parts: Parts, x: Array) -> Array:
     return np.asarray(sum(share * part.gradient(x) for share, part in parts))
 
 
-class Evaluating:
-    """A client's side; see :class:`zoo.fzoos.algorithms.sides.Local`."""
-
-    def __init__(self, job: Job, index: int, oracle: Oracle) -> None:
-        self.job, self.oracle = job, oracle
-
-    def answer(self, task: Task) -> dict[str, Array]:
-        """See Local."""
-        points = surveyed(self.job, task.arrays["x"], task.arrays["how"], task.round)
-        values = self.oracle(points)
-        if not np.isfinite(values).any():
-            raise NoValue("its values are not finite")
-        return {"values": values}
-
-    def state(self) -> State:
-        """See Local."""
-        return {}
-
-    def restore(self, state: State) -> None:
-        """See Local."""
+def points_of(job: Job, task: Task) -> Array:
+    """Points (1 + e, d) that clients evaluate."""
+    return surveyed(job, task.arrays["x"], task.arrays["how"], task.round)

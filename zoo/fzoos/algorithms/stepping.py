@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,10 +41,14 @@ class Stepping:
     means : sequence of str
         Names of what clients answer in a survey, besides "value", whose weighted means they get
         with their next task; what an absent client answered last stays in, until it ages out.
+    at_iterate : bool
+        Whether the means are to be of what was answered at the server's iterate, and not at one
+        that was taken back since.
     """
 
-    def __init__(self, job: Job, means: tuple[str, ...] = ()) -> None:
-        self.job, self._means = job, means
+    def __init__(self, job: Job, means: tuple[str, ...] = (), at_iterate: bool = False) -> None:
+        self.job, self._means, self._at_iterate = job, means, at_iterate
+        self._asked: tuple[int, ...] = ()
         self.x = job.start
         self.fun = math.nan
         self.between = True
@@ -54,15 +59,22 @@ class Stepping:
 
     def ask(self, round: int, clients: Sequence[int]) -> Task:
         """See Server."""
+        self._asked = tuple(clients)
         if self._next is not None:
             return Task("survey", round, {"x": self._next})
         return Task("steps", round, {"x": self.x, **self._current(round)})
 
-    def _current(self, round: int) -> dict[str, Array]:
-        """Means over all clients whose last survey is not too old."""
+    def _current(self, round: int) -> dict[str, Any]:
+        """Means over all clients whose last survey is not too old, and the rounds of these."""
         held = self._lately(self._held, round)
         if not held:
             return {}
+        of = np.full(len(self.job.problem.clients), -1, np.int64)
+        for client in held:
+            of[client] = self._held[client][0]
+        return {**self._means_of(held), "of": of}
+
+    def _means_of(self, held: dict[int, Arrays]) -> dict[str, Array]:
         return {name: weighted(held, self.job.problem.weights, name) for name in self._means}
 
     def _lately(self, held: dict[int, tuple[int, Arrays]], round: int) -> dict[int, Arrays]:
@@ -77,7 +89,8 @@ class Stepping:
         self.between = False
         present = dict(replies)
         if self.job.config.on_dropout == "stale":
-            present = self._lately(self._steps, round) | present
+            before = self._lately(self._steps, round)
+            present |= {k: before[k] for k in self._asked if k in before and k not in present}
             self._steps |= {client: (round, arrays) for client, arrays in replies.items()}
         self._next = projected(self.x + weighted(present, self.job.problem.weights, "step"))
 
@@ -88,13 +101,14 @@ class Stepping:
         worse = False
         if values.keys() == self._values.keys():  # of others one is not better for being less
             worse = sum(weights[k] * (values[k] - self._values[k]) for k in sorted(values)) >= 0.0
-        if not (worse and self.job.config.guard):
+        taken_back = worse and self.job.config.guard
+        if not taken_back:
             self.x = self._next
             self._values = values
             who = sorted(values)
             shares = weights[who] / weights[who].sum()
             self.fun = float(sum(s * values[k] for s, k in zip(shares, who, strict=True)))
-        if self._means:
+        if self._means and not (taken_back and self._at_iterate):
             self._held |= {
                 client: (round, {name: arrays[name] for name in self._means})
                 for client, arrays in replies.items()
@@ -135,3 +149,36 @@ class Stepping:
                 kind, client, made, name = key.split(" ", 3)
                 found[kind].setdefault(int(client), (int(made), {}))[1][name] = array
         self._held, self._steps = {**found["held"]}, {**found["steps"]}
+
+
+class Sent:
+    """What a client has answered in surveys: its last, and the one that is in the server's means.
+
+    The two differ where the server has not got the last, or has not taken it in.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, Array] = {}  # by round
+        self._used = -1
+
+    def keep(self, round: int, array: Array) -> None:
+        """Remember what is being sent."""
+        self._held = {k: held for k, held in self._held.items() if k == self._used}
+        self._held[round] = array
+
+    def within(self, task: Task, client: int) -> Array | None:
+        """What the means of a task have of this client, if anything."""
+        if "of" not in task.arrays:
+            return None
+        self._used = int(task.arrays["of"][client])
+        return self._held.get(self._used)
+
+    def state(self) -> State:
+        """Everything that changes."""
+        rounds = np.array([self._used, *self._held], np.int64)
+        return {"sent rounds": rounds, "sent": np.array(list(self._held.values()))}
+
+    def restore(self, state: State) -> None:
+        """Take up a state."""
+        self._used, *rounds = state["sent rounds"].tolist()
+        self._held = {k: array.copy() for k, array in zip(rounds, state["sent"], strict=True)}

@@ -3,8 +3,9 @@
     g = grad mu_i(x) + gamma [grad mu(x) - grad mu_i'(x)]
 
 with mu_i the surrogate of the client's own trajectory, mu_i' the one that it sent last, as weights
-of random features, and mu the mean of all that were sent. All have the length scale that most
-clients find likely, of a coarse grid: weights of different ones have no mean.
+of random features, and mu the mean of all that were sent. Clients take the length scale that most
+of them find likely, of a coarse grid: weights of the same one have a mean; those that an absent
+client has sent for another stay beside it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.fzoos import surrogate
-from zoo.fzoos.algorithms.stepping import Stepping, projected
+from zoo.fzoos.algorithms.stepping import Sent, Stepping, projected
 from zoo.fzoos.client import NoValue, Oracle
 from zoo.fzoos.directions import ALL, LOCAL, SURVEY, Adam, generator, in_turn
-from zoo.fzoos.exchange import Arrays, Task, weighted
+from zoo.fzoos.exchange import Arrays, Task
 from zoo.fzoos.features import features
 from zoo.fzoos.job import Job
 from zoo.fzoos.kernels import KERNELS
@@ -60,22 +61,20 @@ class Averaging(Stepping):
     def ask(self, round: int, clients: Sequence[int]) -> Task:
         """See Server."""
         task = super().ask(round, clients)
-        scales = np.array([self._scale, *task.arrays.get("scale", [])])
-        arrays = dict(task.arrays) | {"scale": scales[:2]}
+        arrays = dict(task.arrays) | {"scale": np.array([self._scale])}
         if task.kind == "survey":
             arrays["from"] = self.x
         return Task(task.kind, round, arrays)
 
-    def _current(self, round: int) -> dict[str, Array]:
-        """Mean of the weights of one length scale, that of the last survey, and this scale."""
-        held = self._lately(self._held, round)
-        if not held:
-            return {}
-        last = max(held, key=lambda client: (self._held[client][0], client))
-        at = held[last]["scale"][1]
-        alike = {k: arrays for k, arrays in held.items() if arrays["scale"][1] == at}
-        weights = weighted(alike, self.job.problem.weights, "weights")
-        return {"weights": weights, "scale": np.array([at])}
+    def _means_of(self, held: dict[int, Arrays]) -> dict[str, Array]:
+        """Mean of the surrogates: weights (G, M), each for a length scale of its own."""
+        who = sorted(held)
+        shares = self.job.problem.weights[who]
+        sums: dict[float, Array] = {}
+        for share, arrays in zip(shares / shares.sum(), (held[k] for k in who), strict=True):
+            at = float(arrays["scale"][1])
+            sums[at] = sums.get(at, 0.0) + share * arrays["weights"]
+        return {"weights": np.array(list(sums.values())), "scales": np.array(list(sums))}
 
     def _surveyed(self, round: int, replies: Mapping[int, Arrays]) -> None:
         super()._surveyed(round, replies)
@@ -108,7 +107,7 @@ class Trajectories:
         self._features = features(job.seed, job.config.features, job.dimension, self.kernel)
         self._ell, self._wanted = first_scale(job), first_scale(job)
         self._noise = 1e-6 if job.config.gp_noise is None else job.config.gp_noise
-        self._sent = np.zeros(0)
+        self._sent = Sent()
         self._reached = np.full(job.dimension, np.nan)  # last local iterate
 
     def answer(self, task: Task) -> dict[str, Array]:
@@ -143,15 +142,17 @@ class Trajectories:
         if not len(self.trajectory):
             raise NoValue("it has no finite value yet")
         self._tune(start)
-        x, steps, between = start.copy(), Adam(self.job.dimension, config.eta), None
-        if "weights" in task.arrays and len(self._sent):
-            between = task.arrays["weights"] - self._sent
+        if len(self.trajectory) < 2:  # it was not there in the beginning
+            self._begin(start, generator(self.job.seed, self._who, SURVEY, task.round, 1))
+        x, steps, between = start.copy(), Adam(self.job.dimension, config.eta), self._between(task)
         held = self._surrogate(x)
+        assert config.local_steps is not None
+        assert config.gamma is not None
         for t in range(1, config.local_steps + 1):
             g = held.gradient(x)
-            if between is not None:
-                gamma = 1.0 / t if config.gamma == "1/t" else float(config.gamma)
-                g += gamma * self._features.gradient(x, float(task.arrays["scale"][1]), between)
+            gamma = 1.0 / t if config.gamma == "1/t" else float(config.gamma)
+            for ell, weights in between.items():
+                g += gamma * self._features.gradient(x, ell, weights)
             x, known = projected(x - steps.step(g)), self.trajectory.added
             answered |= self._query(x[None])
             if t == config.local_steps:
@@ -167,6 +168,25 @@ class Trajectories:
             raise NoValue("its values are not finite")
         self._reached = x
         return {"step": x - start}
+
+    def _between(self, task: Task) -> dict[float, Array]:
+        """The others' surrogates less one's own, as weights by length scale."""
+        sent = self._sent.within(task, self.index)
+        if sent is None:
+            return {}
+        scales, weights = task.arrays["scales"].tolist(), task.arrays["weights"]
+        found = dict(zip(scales, weights, strict=True))
+        found[sent[0]] = found.get(sent[0], 0.0) - sent[1:]
+        return found
+
+    def _begin(self, x: Array, random: np.random.Generator) -> None:
+        """Query near the first iterate."""
+        self._near(x, self.job.config.start_points, _NEAR, random, 1)
+
+    @property
+    def _who(self) -> int:
+        """Whose random numbers surveys take."""
+        return ALL if self.job.config.select == "shared" else self.index
 
     def _tune(self, x: Array) -> None:
         """Find the most likely length scale and noise next to the present ones."""
@@ -184,14 +204,13 @@ class Trajectories:
             raise NoValue("its value is not finite")
         value = self.trajectory.y[place]
         assert config.survey is not None
-        shared = config.select == "shared"
-        who, count = ALL if shared else self.index, config.survey
-        random = generator(self.job.seed, who, SURVEY, task.round)
+        shared, count = config.select == "shared", config.survey
+        random = generator(self.job.seed, self._who, SURVEY, task.round)
         begun = task.arrays["from"] if shared else self._reached
         moved = float(np.abs(x - begun).mean()) / 2.0
         half = moved if moved > _LEAST else _LEAST  # also if it has not moved yet
         if task.round == 0:
-            self._near(x, config.start_points, _NEAR, random, 1)
+            self._begin(x, random)
         elif shared:
             u = in_turn(self.job.seed, count * (task.round - 1), count, len(x))
             length = half * math.sqrt(len(x) / 3.0)  # as far as points of the box are
@@ -200,9 +219,10 @@ class Trajectories:
             self._near(x, count, half, random, _SURVEY_CANDIDATES)
         rows = self.trajectory.nearest(x, config.features_window)
         points, values = self.trajectory.x[rows], self.trajectory.y[rows]
-        self._sent = self._features.weights(points, values, self._ell, self._noise)
+        weights = self._features.weights(points, values, self._ell, self._noise)
+        self._sent.keep(task.round, np.append(self._ell, weights))
         scale = np.array([self._wanted, self._ell])
-        return {"value": np.array([value]), "weights": self._sent.copy(), "scale": scale}
+        return {"value": np.array([value]), "weights": weights, "scale": scale}
 
     def _near(
         self, x: Array, count: int, half: float, random: np.random.Generator, candidates: int
@@ -218,11 +238,12 @@ class Trajectories:
     def state(self) -> State:
         """See Local."""
         book = np.array([self._ell, self._wanted, self._noise])
-        found = {"book": book, "sent": self._sent.copy(), "reached": self._reached.copy()}
-        return found | self.trajectory.state()
+        found = {"book": book, "reached": self._reached.copy()}
+        return found | self._sent.state() | self.trajectory.state()
 
     def restore(self, state: State) -> None:
         """See Local."""
         self._ell, self._wanted, self._noise = state["book"].tolist()
-        self._sent, self._reached = state["sent"].copy(), state["reached"].copy()
+        self._reached = state["reached"].copy()
+        self._sent.restore(state)
         self.trajectory.restore(state)

@@ -51,7 +51,8 @@ class RayHost:
 
     A checkpoint is the state of every shard at one superstep, kept here. When a worker dies, its
     shards are built anew on another, restored, and sent the messages since: ``step`` is a function
-    of state and message, so they come to the very state that was lost.
+    of state and message, so they come to the very state that was lost. Of a method that is
+    ``secluded`` there are no checkpoints, but where states are asked for: all messages are kept.
 
     Attributes
     ----------
@@ -67,6 +68,7 @@ class RayHost:
         self._cpus: set[str] = set()
         self._resident = True
         self._patience: float | None = None
+        self._secluded = False
         self._forget()
 
     def _forget(self) -> None:
@@ -87,6 +89,7 @@ class RayHost:
         self._objective = None if method.problem is None else method.problem.objective
         self._resident = method.resident
         self._patience = getattr(method, "patience", None)  # most methods have as long as it takes
+        self._secluded = getattr(method, "secluded", False)  # states stay where they are
         self._states = list(states) if states else [None] * method.shards
         self._homes = [None] * method.shards
         self._deaths = [0] * method.shards
@@ -109,7 +112,8 @@ class RayHost:
         self._log_bytes += size
         since = time.perf_counter() - self._checked
         full = self._log_bytes > _LOG_BYTES or len(self._log) >= _LOG_LENGTH
-        if full or since > max(_LOG_SECONDS, self._checking / _CHECKPOINTING):
+        due = full or since > max(_LOG_SECONDS, self._checking / _CHECKPOINTING)
+        if due and not self._secluded:
             self._checkpoint()
         return reports
 
@@ -295,6 +299,8 @@ class RayHost:
         """Give shards to workers that have none, from those that have most."""
         count = len(self._homes)
         if len(set(self._homes)) == min(self.crew.size, count):
+            return
+        if self._secluded and self._log:  # all that has been would have to be done again
             return
         self.crew.joined()
         idle = [k for k in self.crew.live() if k not in self._homes]
