@@ -9,8 +9,10 @@ from fzoos_runs import KINDS, bowls, job, problem, ran
 from test_ray import at_step, kill
 
 import zoo
+from zoo.errors import Interrupted
 from zoo.fzoos import study
 from zoo.fzoos.federate import resume
+from zoo.fzoos.problems import federation
 from zoo.runtime import loop
 from zoo.runtime.distributed import shards
 from zoo.runtime.folder import RunFolder
@@ -46,7 +48,9 @@ def test_the_same_bits_on_workers(algorithm, crews):
         assert bits(ran(made(algorithm), crew=crew, placement=crew.placement)) == first
 
 
-@pytest.mark.parametrize("algorithm", ["fzoos", "scaffold2", "decomfl", "fedcma"])
+@pytest.mark.parametrize(
+    "algorithm", ["shared", "fzoos", "scaffold2", "decomfl", "fedkseed", "fedcma"]
+)
 def test_a_worker_killed_in_the_middle(algorithm, monkeypatch, crews):
     """Its clients are built anew, with what they remembered; each query is in the ledger once."""
     monkeypatch.setattr(loop, "_TELLING", 0.0)
@@ -71,13 +75,26 @@ def test_a_worker_that_falls_silent_is_replaced(monkeypatch, crews):
     assert bits(outcome) == first
 
 
+def sometimes(number):
+    """A bowl without values now and then; and where it is less than a step, a constant."""
+
+    def value(x):
+        total = float(((x - number) ** 2).sum())
+        return np.nan if int(1e6 * total) % 7 == 0 else 0.5 * np.floor(2.0 * total)
+
+    return value
+
+
 @pytest.mark.parametrize("algorithm", sorted(KINDS))
 @pytest.mark.parametrize("at", [2, 5])
 def test_interrupted_and_resumed(algorithm, at, tmp_path, monkeypatch):
+    """With clients who are absent now and then, and more points than are remembered."""
     monkeypatch.setattr(loop, "_TELLING", 0.0)
     monkeypatch.setattr(loop, "_KEEPING", 1e9)
-    task = made(algorithm)
-    whole, _ = ran(task, threads=1)
+    clients = [zoo.Client(sometimes(k), bounds=[(-4, 4)] * 3) for k in range(4)]
+    more = {"memory": 20} if algorithm in ("shared", "fzoos") else {}
+    task = job(algorithm, federation(clients), **HARD | more)
+    whole, rows = ran(task, threads=1)
     described = study.describe("fzoos", {}, task, from_python=True)
     folder = RunFolder(tmp_path / "cut")
     folder.create(described)
@@ -88,19 +105,26 @@ def test_interrupted_and_resumed(algorithm, at, tmp_path, monkeypatch):
         count += 1
         return count > 10 * at
 
-    from zoo.errors import Interrupted
-
     with pytest.raises(Interrupted):
         launch(study.assembled(task, described), threads=1, folder=folder, cancelled=cancelled)
     again = RunFolder(tmp_path / "cut")
     snapshot = taken_up(again)
     assert snapshot is not None
-    result = launch(
-        study.assembled(task, described), threads=1, folder=again, snapshot=snapshot
-    )  # fmt: skip
-    assert result.x.tobytes() == whole.x.tobytes()
-    assert result.queries_each == whole.queries_each
-    assert (result.bytes_up, result.bytes_down) == (whole.bytes_up, whole.bytes_down)
+    result = launch(study.assembled(task, described), threads=1, folder=again, snapshot=snapshot)
+    assert bits((result, rows)) == bits((whole, rows))
+
+
+def test_memory_stays_with_the_clients(monkeypatch, crews):
+    """A run without a folder never asks for states, however long it takes."""
+
+    def never(self):
+        raise AssertionError("states were asked for")
+
+    monkeypatch.setattr(shards, "_LOG_SECONDS", 0.0)
+    monkeypatch.setattr(shards, "_LOG_LENGTH", 1)
+    monkeypatch.setattr(shards.RayHost, "_checkpoint", never)
+    first = bits(ran(made("fzoos"), threads=1))
+    assert bits(ran(made("fzoos"), crew=crews[2], placement=crews[2].placement)) == first
 
 
 def test_resumed_from_python(tmp_path):
@@ -121,3 +145,5 @@ def test_resumed_from_python(tmp_path):
     np.testing.assert_array_equal(resume(tmp_path / "run", clients).x, whole.x)
     with pytest.raises(zoo.InputError, match="clients 3, not 2"):
         resume(tmp_path / "run", clients[:2])
+    with pytest.raises(zoo.InputError, match="other bounds, weights or x0"):
+        resume(tmp_path / "run", clients, x0=[0.0] * 4)

@@ -514,3 +514,109 @@ def test_data_is_loaded_where_the_client_is():
     result = zoo.federate(clients, rounds=10, survey=3, seed=1, threads=1)
     np.testing.assert_allclose(result.x, 1.0, atol=1e-2)
     assert len(loaded) == 2
+
+
+@pytest.mark.parametrize("algorithm", FUNCTIONS)
+def test_fun_is_that_of_x(algorithm):
+    shared = problem()
+    functions = functions_of(shared)
+    result, _ = ran(job(algorithm, shared, rounds=6))
+    at = (result.x - shared.lower) / (shared.upper - shared.lower)
+    assert result.fun == pytest.approx(sum(f(at) for f in functions) / 3, rel=1e-12)
+    assert result.gap == pytest.approx(result.fun - shared.minimum, rel=1e-12)
+
+
+def leaving(centre, last, box=(-5.0, 5.0), dim=4):
+    """A client with a bowl, that has no values after so many queries."""
+    asked = 0
+
+    def bowl(x):
+        nonlocal asked
+        asked += 1
+        return float(((x - centre) ** 2).sum()) if asked <= last else math.nan
+
+    return zoo.Client(bowl, bounds=[box] * dim)
+
+
+@pytest.mark.parametrize(("max_age", "expected"), [(2, -0.5), (1000, 1.0)])
+def test_what_a_client_has_sent_ages(max_age, expected):
+    """Two stay, at -2 and 1; the third, at 4, leaves: it counts until its surveys are too old."""
+    clients = [leaving(-2.0, 1e9), leaving(1.0, 1e9), leaving(4.0, 100)]
+    result = zoo.federate(clients, rounds=25, survey=6, max_age=max_age, seed=1, threads=1)
+    np.testing.assert_allclose(result.x, expected, atol=0.02)
+
+
+def test_a_client_of_whom_nothing_is_remembered():
+    """Its last values have left the memory before it is too old."""
+    clients = [leaving(-2.0, 1e9), leaving(1.0, 1e9), leaving(4.0, 10)]
+    result = zoo.federate(clients, rounds=12, survey=8, memory=20, window=20, seed=1, threads=1)
+    np.testing.assert_allclose(result.x, -0.5, atol=0.05)
+
+
+@pytest.mark.parametrize("height", [0.05, 0.5])
+def test_functions_that_are_constant_in_pieces(height):
+    """Points are surveyed as far away as the steps need, though moves become short."""
+    centres = np.linspace(-1.0, 1.0, 3)
+
+    def stairs(x, c):
+        return height * math.floor(float(((x - c) ** 2).sum()) / height)
+
+    clients = [zoo.Client(lambda x, c=c: stairs(x, c), bounds=[(-3, 3)] * 5) for c in centres]
+    result = zoo.federate(clients, rounds=40, survey=10, seed=2, x0=np.full(5, 2.5), threads=1)
+    assert float((result.x**2).sum()) < 4.0 * height
+
+
+def test_a_run_that_begins_on_a_plateau():
+    def pit(x, c):
+        return -max(0.0, 9.0 - float(((x - c) ** 2).sum()))
+
+    clients = [zoo.Client(lambda x, c=c: pit(x, c), bounds=[(-8, 8)] * 2) for c in (-0.5, 0.5)]
+    result = zoo.federate(clients, rounds=60, survey=8, seed=1, x0=[6.0, 6.0], threads=1)
+    assert result.fun == pytest.approx(-8.5, abs=1e-3)
+    np.testing.assert_allclose(result.x, 0.0, atol=0.05)
+
+
+def test_steps_are_judged_by_those_who_took_them():
+    """Two of five in a round, whose values are far apart: the step is not taken for a bad one."""
+    shared = problem(dim=60, clients=5, heterogeneity=5.0)
+    given = {"participation": 0.4, "rounds": 120, "directions": 10}
+    _, rows = ran(job("decomfl", shared, **given))
+    assert rows[-1]["gap"] < 0.3 * rows[0]["gap"]
+
+
+def test_a_huge_value_is_none():
+    clients = [leaving(0.0, 1e9), zoo.Client(lambda x: 1e200, bounds=[(-5, 5)] * 4)]
+    for algorithm in ("shared", "fzoos", "fedzo"):
+        result = zoo.federate(clients, algorithm, rounds=3, seed=1, threads=1)
+        assert np.isfinite(result.x).all()
+        assert result.fun < 50.0
+
+
+def test_told_to_stop_nobody_is_asked():
+    asked = []
+
+    def stop(now):
+        asked.append(now.evaluations)
+        return now.step >= 2
+
+    clients, _ = bowls(3)
+    result = zoo.federate(clients, "fedzo", rounds=50, seed=1, threads=1, callback=stop)
+    assert result.status == "stopped"
+    assert result.queries == asked[-1]
+    assert result.rounds <= 3
+
+
+def test_settings_that_are_defaults_elsewhere_are_heeded():
+    assert job("decomfl", local_steps=10).config.local_steps == 10
+    assert job("decomfl").config.local_steps == 1
+    assert job("fedprox", gamma="1").config.gamma == "1"
+    assert job("fedprox").config.gamma == "0.01"
+
+
+@pytest.mark.parametrize("participation", [1.0, 0.5])
+def test_steps_that_stand_in_are_of_those_who_were_asked(participation):
+    """With on_dropout stale nothing changes while everybody who is asked answers."""
+    given = {"participation": participation, "rounds": 8}
+    shared = problem(clients=4)
+    first = iterates(job("fedzo", shared, on_dropout="stale", **given))
+    np.testing.assert_array_equal(first, iterates(job("fedzo", shared, **given)))

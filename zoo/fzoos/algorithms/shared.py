@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,8 @@ _HEARD = 3
 _EQUAL, _LATELY = 2, 5
 #: Or as far as slopes are clearest, but no more than so many times the last distance.
 _WIDER = 1.5
+#: Points of a surrogate, in units of what a quadratic has coefficients.
+_ENOUGH = 2
 #: Iterations of the search for the lowest mean.
 _SEARCH = 100
 
@@ -170,9 +173,22 @@ class Shared:
             else:
                 here = before
         self.fun = here
+        self._take_better(round)
         self._next = self._lowest(parts)
         self._foretold = _mean(parts, self.x) - _mean(parts, self._next)
         self._spread = self._wide(parts)
+
+    def _take_better(self, round: int) -> None:
+        """Go to a surveyed point that is better, if all values are known, and without noise."""
+        present = self._present(round)
+        if any(self._noises) or not present:
+            return
+        weights = self.job.problem.weights[present]
+        latest = self._trajectory.y[-(self.job.config.survey or 0) - 1 :, present]
+        means = latest @ (weights / weights.sum())
+        if np.isfinite(means).any() and np.nanmin(means) < self.fun:
+            best = int(np.nanargmin(means)) - len(means)
+            self.x, self.fun = self._trajectory.x[best].copy(), float(means[best])
 
     def _wide(self, parts: Parts) -> float:
         """Distance of the points of the next survey."""
@@ -213,7 +229,7 @@ class Shared:
         weights = job.problem.weights
         found: Parts = []
         for members in groups.values():
-            rows = np.flatnonzero(there[:, members[0]])[-job.config.window :]
+            rows = self._near(x, np.flatnonzero(there[:, members[0]])[-job.config.window :])
             share = weights[members]
             values = held.y[rows][:, members] @ (share / share.sum())
             left_out = _LEFT_OUT[job.config.curvature]
@@ -221,6 +237,15 @@ class Shared:
             self._logs[members[0]] = made.logs
             found.append((float(share.sum() / weights[present].sum()), made))
         return found
+
+    def _near(self, x: Array, rows: Any) -> Any:
+        """The nearest of some points, as many as determine a quadratic, and more; all, with noise."""
+        d = self.job.dimension
+        count = (self.job.config.survey or 0) + _ENOUGH * (d + 1) * (d + 2) // 2
+        if len(rows) <= count or any(self._noises):
+            return rows
+        away = self._trajectory.x[rows] - x
+        return rows[np.sort(np.argpartition(np.einsum("ij,ij->i", away, away), count)[:count])]
 
     def _lowest(self, parts: Parts) -> Array:
         """Point of the lowest mean that is not too far."""
