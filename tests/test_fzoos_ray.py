@@ -80,7 +80,7 @@ def sometimes(number):
 
     def value(x):
         total = float(((x - number) ** 2).sum())
-        return np.nan if int(1e6 * total) % 7 == 0 else 0.5 * np.floor(2.0 * total)
+        return np.nan if int(1e6 * total) % 23 == 0 else 0.5 * np.floor(2.0 * total)
 
     return value
 

@@ -72,7 +72,7 @@ class Evolution:
         return {
             "x": self.x.copy(),
             "book": np.array([self.fun, self._worst]),
-            "told": np.array(self._told).reshape(len(self._told), -1),
+            "told": np.array(self._told),
         }
 
     def restore(self, state: State) -> None:
