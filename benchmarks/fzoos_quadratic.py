@@ -4,11 +4,12 @@ d = 300, N = 5 clients, T = 10 local steps, R = 50 rounds; the gap F(x) - F* beg
 "paper": FZooS with the paper's settings (one length scale, gamma = 1/t, queries chosen by their
 uncertainty, each client its own), its iterates projected; "paper, gamma 1": the same with the whole
 correction. All others with the defaults of zoo, but those that need few queries a round have more
-rounds. The yardstick sees the same functions: forward differences along all coordinates with one
-Barzilai-Borwein step a round.
+rounds; "step 1/L": decomfl with the step that the known curvature asks for. The yardstick sees the
+same functions: forward differences along all coordinates with one Barzilai-Borwein step a round.
 
-Harder: with the condition number 100, rotated, noise of 1e-3 in every value, and two of the five
-clients in a round, one after another and all together.
+Harder: with the condition number 100, rotated, noise of 1e-3 in every value (where differences are
+ten times as long, and the paper's process knows of the noise), and two of the five clients in a
+round, one after another and all together.
 
     python benchmarks/fzoos_quadratic.py [--quick] [--out FILE.json] [--seeds 3]
         [--cells 0.5,5,50] [--algorithms paper,shared,...] [--harder 1] [--ablation 1]
@@ -46,8 +47,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fedprox": {"algorithm": "fedprox"},
     "scaffold1": {"algorithm": "scaffold1"},
     "scaffold2": {"algorithm": "scaffold2"},
-    "decomfl": {"algorithm": "decomfl", "rounds": 150},
+    "decomfl": {"algorithm": "decomfl", "rounds": 500},
+    "decomfl, step 1/L": {"algorithm": "decomfl", "rounds": 500},  # and lr
     "fedkseed": {"algorithm": "fedkseed", "rounds": 500},
+    "fedkseed, K = 256": {"algorithm": "fedkseed", "rounds": 500, "pool": 256},
     "fedcma": {"algorithm": "fedcma", "rounds": 500},
 }
 ABLATION: dict[str, dict[str, Any]] = {
@@ -76,6 +79,12 @@ HARDER: dict[str, dict[str, Any]] = {
     "all of these": {"condition": 100.0, "rotate": True, "noise": 1e-3, "participation": 0.4},
 }
 YARDSTICK = "all coordinates"
+#: With noise: longer differences, of 0.1, and the paper's process is told of it.
+NOISY: dict[str, dict[str, Any]] = {
+    name: {"step": 0.1}
+    for name, setting in SETTINGS.items()
+    if setting["algorithm"] not in ("shared", "fzoos", "fedcma")
+} | {name: {"gp_noise": 1e-4} for name in ("paper", "paper, gamma 1")}
 
 
 def history(values: dict[str, Any], seed: int) -> list[dict[str, Any]]:
@@ -94,7 +103,9 @@ def history(values: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def all_coordinates(problem: Any, seed: int, rounds: int) -> Iterator[dict[str, Any]]:
+def all_coordinates(
+    problem: Any, seed: int, rounds: int, participation: float
+) -> Iterator[dict[str, Any]]:
     """Forward differences by coordinates of every client, and Barzilai and Borwein's step."""
     from zoo.fzoos.config import FZooSConfig
     from zoo.fzoos.job import Job
@@ -105,17 +116,18 @@ def all_coordinates(problem: Any, seed: int, rounds: int) -> Iterator[dict[str, 
     last: tuple[Any, Any] | None = None
     random = np.random.default_rng(seed)
     h = 1e-4 if problem.noise == 0.0 else 0.05
-    for _ in range(rounds):
+    taking_part = round(participation * len(clients))
+    for k in range(rounds):
         points = np.clip(x + np.concatenate([np.zeros((1, d)), h * np.eye(d)]), 0.0, 1.0)
         moves = (points - x)[1:].diagonal()
         gradient = np.zeros(d)
-        for client in clients:
-            values = client.objective.evaluate(problem.lower + points * width)
+        for i in random.choice(len(clients), taking_part, replace=False):
+            values = clients[i].objective.evaluate(problem.lower + points * width)
             values = values + problem.noise * random.standard_normal(len(values))
             slopes = np.divide(values[1:] - values[0], moves, out=np.zeros(d), where=moves != 0.0)
-            gradient += client.weight * slopes / len(clients)
-        queries += (d + 1) * len(clients)
-        up += 8 * d * len(clients)
+            gradient += slopes / taking_part
+        queries += (d + 1) * taking_part
+        up += 8 * d * taking_part
         if last is not None:
             moved, changed = x - last[0], gradient - last[1]
             across = float(moved @ changed)
@@ -126,7 +138,7 @@ def all_coordinates(problem: Any, seed: int, rounds: int) -> Iterator[dict[str, 
         last = x, gradient
         x = np.clip(x - step * gradient, 0.0, 1.0)
         gap = float(problem.whole((problem.lower + x * width)[None])[0]) - problem.minimum
-        yield {"queries": queries, "gap": gap, "bytes_up": up, "bytes_down": up}
+        yield {"round": k + 1, "queries": queries, "gap": gap, "bytes_up": up, "bytes_down": up}
 
 
 def one(asked: tuple[str, dict[str, Any], dict[str, Any], int]) -> list[dict[str, Any]]:
@@ -139,12 +151,13 @@ def one(asked: tuple[str, dict[str, Any], dict[str, Any], int]) -> list[dict[str
     from zoo.fzoos.problems import split
 
     own = {key: value for key, value in values.items() if key in options_of(FederatedProblem)}
-    return list(all_coordinates(split(build(FederatedProblem, own), seed), seed, 12))
+    problem = split(build(FederatedProblem, own), seed)
+    return list(all_coordinates(problem, seed, 40, float(values.get("participation", 1.0))))
 
 
 def reached(rows: list[dict[str, Any]], gap: float, what: str = "queries") -> float | None:
     """Queries after which the gap is less."""
-    return next((row.get(what, i) for i, row in enumerate(rows) if row["gap"] < gap), None)
+    return next((row[what] for row in rows if row["gap"] < gap), None)
 
 
 def median(found: list[float | None]) -> float | None:
@@ -176,7 +189,7 @@ def table(
         row["last gap"] = statistics.median(run[-1]["gap"] for run in runs)
         row["queries"] = statistics.median(run[-1]["queries"] for run in runs)
         for way in ("up", "down"):
-            rates = [run[-1][f"bytes_{way}"] / max(1, len(run) - 1) / 1000 for run in runs]
+            rates = [run[-1][f"bytes_{way}"] / len(run) / 1000 for run in runs]
             row[f"kB {way} a round"] = statistics.median(rates)
         rows.append(row)
     report(f"{title}: queries to a gap, median of {seeds} seeds", rows, out)
@@ -193,21 +206,24 @@ def main() -> None:
     )
     seeds = int(str(given.seeds or 3))
     cells = [float(text) for text in str(given.cells or "0.5,5,50").split(",")]
-    values: dict[str, Any] = {"objective": "quadratic", "dim": 300, "clients": 5}
+    dim = 20 if given.quick else 300
+    values: dict[str, Any] = {"objective": "quadratic", "dim": dim, "clients": 5}
     settings = ABLATION if given.ablation else SETTINGS | {YARDSTICK: {}}
+    if "decomfl, step 1/L" in settings:  # second derivatives in the unit box are 80/d at most
+        settings["decomfl, step 1/L"]["lr"] = dim / 80.0
     if given.algorithms is not None:
         names = str(given.algorithms).split(";")
         settings = {name: settings[name] for name in names}
     if given.quick:
-        seeds, cells, values = 1, [5.0], values | {"dim": 20}
+        seeds, cells = 1, [5.0]
         settings = {name: setting | {"rounds": 5} for name, setting in settings.items()}
     for cell in cells:
         table(f"C = {cell:g}", settings, values | {"heterogeneity": cell}, seeds, given.out)
     if given.harder:
         for name, more in HARDER.items():
             kept = settings
-            if "participation" in more:
-                kept = {key: value for key, value in settings.items() if key != YARDSTICK}
+            if "noise" in more:
+                kept = {key: value | NOISY.get(key, {}) for key, value in settings.items()}
             table(f"C = 5, {name}", kept, values | {"heterogeneity": 5.0} | more, seeds, given.out)
 
 

@@ -239,7 +239,7 @@ class Shared:
         return found
 
     def _near(self, x: Array, rows: Any) -> Any:
-        """The nearest of some points, as many as determine a quadratic, and more; all, with noise."""
+        """The nearest of some points, twice as many as a quadratic has; all, if there is noise."""
         d = self.job.dimension
         count = (self.job.config.survey or 0) + _ENOUGH * (d + 1) * (d + 2) // 2
         if len(rows) <= count or any(self._noises):
