@@ -12,11 +12,13 @@ import zoo
 from zoo.errors import Interrupted
 from zoo.fzoos import study
 from zoo.fzoos.federate import resume
+from zoo.fzoos.method import Federation
 from zoo.fzoos.problems import federation
 from zoo.runtime import loop
 from zoo.runtime.distributed import shards
 from zoo.runtime.folder import RunFolder
 from zoo.runtime.launch import launch, taken_up
+from zoo.runtime.parcel import pack
 
 HARD = {"participation": 0.7, "rounds": 6}
 
@@ -147,3 +149,56 @@ def test_resumed_from_python(tmp_path):
         resume(tmp_path / "run", clients[:2])
     with pytest.raises(zoo.InputError, match="other bounds, weights or x0"):
         resume(tmp_path / "run", clients, x0=[0.0] * 4)
+
+
+def at_place(place, centre):
+    """Data that is on the nodes of a place alone, and a bowl of it."""
+
+    def load():
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        (node,) = [node for node in ray.nodes() if node["NodeID"] == here]
+        assert place in node["Resources"], f"{place} is not here"
+        return lambda x: float(((x - centre) ** 2).sum())
+
+    return load
+
+
+def test_clients_are_where_their_data_is(cluster):
+    nodes = [cluster.add_node(num_cpus=1, resources={place: 1.0}) for place in ("boston", "lyon")]
+    try:
+        clients = [
+            zoo.Client(load=at_place(place, centre), place=place, bounds=[(-5, 5)] * 3)
+            for place, centre in (("lyon", -1.0), ("boston", 1.0), ("lyon", 3.0))
+        ]
+        result = zoo.federate(clients, rounds=8, survey=4, seed=1, workers="auto")
+        np.testing.assert_allclose(result.x, 1.0, atol=1e-6)
+        assert result.workers["workers"] == 2
+        with pytest.raises(zoo.InputError, match="clients have 2 places"):
+            zoo.federate(clients, rounds=2, seed=1, workers=1)
+        wrong = [zoo.Client(load=at_place("lyon", 0.0), place="boston", bounds=[(-5, 5)] * 3)]
+        with pytest.raises(zoo.InputError, match="lyon is not here"):
+            zoo.federate(wrong, rounds=2, seed=1, workers=1)
+    finally:
+        for node in nodes:
+            cluster.remove_node(node)
+
+
+def test_what_goes_to_a_worker_is_its_clients_own():
+    def holding(secret):
+        return lambda x: float(len(secret) * (x**2).sum())
+
+    clients = [zoo.Client(holding(f"secret of {k}"), bounds=[(-1, 1)] * 2) for k in range(2)]
+    method = Federation(job("fedzo", federation(clients)))
+    for index in range(2):
+        sent = pack(method.part(index))
+        assert f"secret of {index}".encode() in sent
+        assert f"secret of {1 - index}".encode() not in sent
+
+
+def test_places_are_for_clusters(crews):
+    client = zoo.Client(lambda x: float((x**2).sum()), place="mars", bounds=[(-1, 1)] * 2)
+    with pytest.raises(zoo.InputError, match="not at the places mars"):
+        zoo.federate([client], rounds=2, workers=crews[1])
+    assert zoo.federate([client], rounds=4, survey=3, seed=1).fun < 1e-6  # in this process

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError
+from zoo.errors import InputError, ObjectiveError
 from zoo.fzoos.directions import NOISE, generator
 from zoo.problem import Objective, as_objective, never
 from zoo.runtime.evaluation import Evaluator
@@ -38,6 +38,8 @@ class Client:
         its data need not travel.
     batched : bool
         Whether the objective takes all points at once.
+    place : str
+        Resource of the Ray nodes where its data is: on workers, the client is at one of these.
     name : str
         Clients with names are taken in their order, however the list has them.
     """
@@ -47,6 +49,7 @@ class Client:
     bounds: Any = None
     load: Callable[[], Any] | None = None
     batched: bool = False
+    place: str = ""
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -79,6 +82,11 @@ class Client:
             who = f"client {self.name}" if self.name else "a client"
             why = f"{type(error).__name__}: {error}"
             raise InputError(f"{who} cannot be loaded: {why}") from error
+
+
+def elsewhere(x: Any) -> float:
+    """Objective of a client who is at another place."""
+    raise ObjectiveError("this client is at another place")
 
 
 class NoValue(Exception):

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from zoo.errors import RunError
 from zoo.fzoos.algorithms.table import server_of
+from zoo.fzoos.client import elsewhere
 from zoo.fzoos.directions import ALL, CHOSEN, generator
 from zoo.fzoos.exchange import Message, Report, Task, size_of
 from zoo.fzoos.job import Job
@@ -54,6 +57,7 @@ class Federation:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.shards = len(job.problem.clients)
+        self.places = tuple(client.place for client in job.problem.clients)
         self.patience = job.config.round_timeout  # of a host, with a client
         self.concurrent = job.config.round_timeout is not None or all(
             getattr(client.objective, "concurrent", False) for client in job.problem.clients
@@ -73,6 +77,17 @@ class Federation:
     def __getstate__(self) -> dict[str, Any]:
         """What goes to workers."""
         return {"job": self.job, "problem": None, "shards": self.shards}
+
+    def part(self, index: int) -> Federation:
+        """Make what goes to the worker of one client: it holds none of the others' objectives."""
+        made, problem = copy(self), self.job.problem
+        clients = [
+            client if k == index else replace(client, objective=elsewhere, load=None)
+            for k, client in enumerate(problem.clients)
+        ]
+        apart = replace(problem, clients=tuple(clients), whole=None)
+        made.job = replace(self.job, problem=apart)
+        return made
 
     def shard(
         self, index: int, threads: int = 1, cancelled: Callable[[], bool] = never

@@ -80,11 +80,18 @@ def hosted(
     from zoo.runtime.distributed.shards import RayHost
 
     with ExitStack() as undo:
+        places = sorted({place for place in getattr(method, "places", ()) if place})
         if crew is None:
-            crew = undo.enter_context(NewCrew(placement, method.shards if shards else None))
+            most = method.shards if shards else None
+            crew = undo.enter_context(NewCrew(placement, most, places))
             doubts = _doubts(method, crew) if crew.local else []
             for text in [*_idle(method, size or crew.size, shards), *doubts]:
                 emit(Event(NOTE, {"text": text}))
+        elif not set(places) <= set(crew.places):
+            raise InputError(
+                f"these workers are not at the places {', '.join(places)}: "
+                "zoo.workers(places=...) starts others"
+            )
         undo.enter_context(crew.serving(emit))
         host: Any = (RayHost if shards else EvaluationHost)(crew)
         try:

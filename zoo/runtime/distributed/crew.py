@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,8 @@ from zoo.runtime.events import JOINED, LOST, NOTE, Event
 _PATIENCE = 10.0
 #: Workers that may die in a row before they were ready, and as many as there are to be.
 _STILLBORN = 10
+#: Of its place's resource, a worker takes so much.
+_PRESENCE = 1e-3
 #: Seconds between two looks at what is going on, while waiting.
 _LOOK = 0.1
 
@@ -38,6 +40,7 @@ class Member:
 
     actor: Any
     hello: Any  # the reference to its first answer, until that has come
+    place: str = ""  # the resource that its node has
     info: dict[str, Any] | None = None
 
     @property
@@ -62,13 +65,17 @@ class Crew:
     placement : Placement
     most : int, optional
         Workers that can be of use.
+    places : sequence of str
+        Resources of nodes, of each of which there is to be a worker.
     """
 
-    def __init__(self, placement: Placement, most: int | None = None) -> None:
+    def __init__(
+        self, placement: Placement, most: int | None = None, places: Sequence[str] = ()
+    ) -> None:
         import ray
 
         placement.check()
-        self.placement = placement
+        self.placement, self.places = placement, tuple(places)
         self.closed = False
         self.emit: Callable[[Event], None] = _unheard
         self._ray = ray
@@ -86,21 +93,23 @@ class Crew:
         )
         self.members: list[Member] = []
         try:
-            self.size = wanted or min(self._room(), most or 100_000)
+            self.size = wanted or len(self.places) or min(self._room(), most or 100_000)
             self._refuse_missing_gpus()
+            self._refuse_missing_places()
             from zoo.runtime.distributed.worker import CONTROL, Worker, environment
 
             self._threads = max(1, int(placement.cpus_per_worker))
             self._around = ray.put(environment(placement.working_dir))
             remote: Any = ray.remote  # its types know no groups
-            self._actor = remote(concurrency_groups={CONTROL: 1})(Worker).options(
-                num_cpus=placement.cpus_per_worker,
-                num_gpus=placement.gpus_per_worker,
-                max_restarts=0,
-                max_task_retries=0,
-                scheduling_strategy="SPREAD",
-            )
-            self.members = [self._start() for _ in range(self.size)]
+            self._options = {
+                "num_cpus": placement.cpus_per_worker,
+                "num_gpus": placement.gpus_per_worker,
+                "max_restarts": 0,
+                "max_task_retries": 0,
+                "scheduling_strategy": "SPREAD",
+            }
+            self._class: Any = remote(concurrency_groups={CONTROL: 1})(Worker)
+            self.members = [self._start(self._place_of(k)) for k in range(self.size)]
         except BaseException:
             self.close()
             raise
@@ -200,7 +209,7 @@ class Crew:
     def replace(self, k: int) -> None:
         """Start another worker in the place of ``k``."""
         self._kill(self.members[k])
-        self.members[k] = self._start()
+        self.members[k] = self._start(self._place_of(k))
 
     def joined(self, seconds: float = 0.0) -> list[int]:
         """Numbers of the workers that have become ready, within some seconds.
@@ -272,9 +281,14 @@ class Crew:
             self._alone = math.inf
             self.emit(Event(NOTE, {"text": f"waiting for room for a worker ({self._offers()})"}))
 
-    def _start(self) -> Member:
-        actor = self._actor.remote(self._threads, self._around)
-        return Member(actor, actor.hello.remote())
+    def _place_of(self, k: int) -> str:
+        return self.places[k % len(self.places)] if self.places else ""
+
+    def _start(self, place: str) -> Member:
+        resources = {place: _PRESENCE} if place else {}
+        actor = self._class.options(**self._options, resources=resources)
+        made = actor.remote(self._threads, self._around)
+        return Member(made, made.hello.remote(), place)
 
     def _kill(self, member: Member) -> None:
         with contextlib.suppress(Exception):
@@ -296,6 +310,9 @@ class Crew:
         if gpus:
             wanted.append(f"{gpus:g} GPU")
             there.append(_of(free, resources, "GPU"))
+        missing = [place for place in self.places if place not in resources]
+        if missing:
+            there.append(f"no node with the resource {' or '.join(missing)}")
         return f"one asks for {' and '.join(wanted)}; free in the cluster: {' and '.join(there)}"
 
     def _refuse_missing_gpus(self) -> None:
@@ -306,6 +323,20 @@ class Crew:
             raise InputError(
                 f"{self.size} workers of gpus_per_worker {self.placement.gpus_per_worker:g} need "
                 f"{wanted:g} GPUs, and this machine has {there:g}"
+            )
+
+    def _refuse_missing_places(self) -> None:
+        """A cluster may grow; the nodes of one that we have started do not have any."""
+        if self.size < len(self.places):
+            raise InputError(
+                f"clients have {len(self.places)} places ({', '.join(self.places)}), and workers "
+                f"is {self.size}: leave it out, or take as many"
+            )
+        missing = [place for place in self.places if place not in self._ray.cluster_resources()]
+        if missing and self.local:
+            raise InputError(
+                f"no node has the resource {missing[0]!r}: places are for a cluster, whose nodes "
+                f"are started with them (ray start --resources='{{\"{missing[0]}\": 1}}')"
             )
 
     def _refuse_hopeless(self, why: str) -> None:
@@ -364,13 +395,17 @@ def _unheard(event: Event) -> None:
     """No one listens."""
 
 
-def workers(number: int | str = "auto", **placement: Any) -> Crew:
+def workers(
+    number: int | str = "auto", *, places: Sequence[str] = (), **placement: Any
+) -> Crew:  # fmt: skip
     """Start workers that serve many runs: a context manager, for ``minimize(workers=...)``.
 
     Parameters
     ----------
     number : int or "auto"
         How many; by default as many as the machine, or the cluster, has room for.
+    places : sequence of str
+        Those of the clients to be served; see :class:`zoo.Client`.
     **placement
         Of :class:`zoo.runtime.distributed.placement.Placement`: ``ray_address``,
         ``cpus_per_worker``, ``gpus_per_worker``, ``respawns``, ``distribute``, ``working_dir``.
@@ -382,4 +417,4 @@ def workers(number: int | str = "auto", **placement: Any) -> Crew:
     ...     for seed in range(10):
     ...         zoo.minimize(f, bounds, seed=seed, workers=crew)
     """
-    return Crew(build(Placement, placement | {"workers": str(number)}))
+    return Crew(build(Placement, placement | {"workers": str(number)}), places=places)

@@ -93,9 +93,17 @@ class RayHost:
         self._states = list(states) if states else [None] * method.shards
         self._homes = [None] * method.shards
         self._deaths = [0] * method.shards
-        self._key, self._parcel = uuid.uuid4().hex, self.crew.put(pack(method))
+        self._places = list(getattr(method, "places", ())) or [""] * method.shards
+        self._key, self._parcels = uuid.uuid4().hex, self._packed(method)
         self.crew.gather(cancelled)
         self._house()
+
+    def _packed(self, method: Method) -> list[Any]:
+        """What each shard is built of: one thing for all, or each its own part."""
+        part = getattr(method, "part", None)
+        if part is None:
+            return [self.crew.put(pack(method))] * method.shards
+        return [self.crew.put(pack(part(index))) for index in range(method.shards)]
 
     def step(self, message: Any) -> list[Any]:
         """See :class:`Host`."""
@@ -245,9 +253,16 @@ class RayHost:
             load = {k: self._homes.count(k) for k in self.crew.live()}
             wanted: dict[int, list[int]] = {}
             for index in orphans:
-                k = min(load, key=lambda k: (load[k], k))
-                load[k] += 1
-                wanted.setdefault(k, []).append(index)
+                place = self._places[index]
+                fit = [k for k in load if place in ("", self.crew.members[k].place)]
+                if fit:
+                    k = min(fit, key=lambda k: (load[k], k))
+                    load[k] += 1
+                    wanted.setdefault(k, []).append(index)
+            if not wanted:  # until there is a worker at their place
+                if self._cancelled():
+                    raise Interrupted
+                self.crew.joined(0.1)
             self._place(wanted)
 
     def _vacancy(self) -> None:
@@ -265,8 +280,9 @@ class RayHost:
         others, self._calls = self._calls, {}
         try:
             for k, shards in wanted.items():
-                states = {index: self._states[index] for index in shards}
-                self._send(k, shards, "place", self._key, self._parcel, states, *self._log)
+                for parcel, alike in _by_parcel(self._parcels, shards):
+                    states = {index: self._states[index] for index in alike}
+                    self._send(k, alike, "place", self._key, parcel, states, *self._log)
             while self._calls:
                 if self._cancelled():
                     self._give_up()
@@ -300,8 +316,8 @@ class RayHost:
         count = len(self._homes)
         if len(set(self._homes)) == min(self.crew.size, count):
             return
-        if self._secluded and self._log:  # all that has been would have to be done again
-            return
+        if any(self._places) or (self._secluded and self._log):
+            return  # they are bound, or all that has been would have to be done again
         self.crew.joined()
         idle = [k for k in self.crew.live() if k not in self._homes]
         share = count // (len(set(self._homes)) + len(idle))
@@ -339,6 +355,14 @@ class RayHost:
     def _is_there(self, call: _Call) -> bool:
         """Whether the worker that was called has not been replaced since."""
         return self.crew.members[call.worker].actor is call.actor
+
+
+def _by_parcel(parcels: Sequence[Any], shards: Sequence[int]) -> list[tuple[Any, list[int]]]:
+    """Shards of the same parcel, which is of some or of all."""
+    found: dict[int, tuple[Any, list[int]]] = {}
+    for index in shards:
+        found.setdefault(id(parcels[index]), (parcels[index], []))[1].append(index)
+    return list(found.values())
 
 
 def packed(message: Any) -> tuple[bytes, int]:

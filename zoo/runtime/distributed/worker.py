@@ -96,7 +96,7 @@ class Worker:
             os.chdir(around["folder"])
         sys.path += [p for p in around["path"] if p not in sys.path]
         self._threads = threads
-        self._key = ""
+        self._key, self._parcel = "", b""
         self._method: Any = None
         self._objective: Objective | None = None
         self._shards: dict[int, Shard] = {}
@@ -138,7 +138,9 @@ class Worker:
             with warm(code_of(parcel)):
                 if self._key != key:
                     self.release()
-                    self._key, self._method = key, unpack(parcel)
+                    self._key = key
+                if self._parcel != parcel:
+                    self._parcel, self._method = parcel, unpack(parcel)
                     if self._method.problem is not None:
                         self._take(self._method.problem.objective)
                 for index, state in states.items():
@@ -179,7 +181,8 @@ class Worker:
         close = getattr(self._objective, "close", None)
         if close is not None:
             close()
-        self._key, self._method, self._objective, self._shards = "", None, None, {}
+        self._key, self._parcel = "", b""
+        self._method, self._objective, self._shards = None, None, {}
         self._counted = Counter()
 
     def load(self, call: int, key: str, parcel: bytes) -> Reply:
