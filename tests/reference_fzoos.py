@@ -96,6 +96,12 @@ def scalars(functions, x, rounds, steps, count, h, eta, seed, normal=False):
 
 def pooled(functions, x, rounds, steps, count, h, eta, seed):
     """Iterates of FedKSeed of a fixed step, all sums as vectors."""
+
+    def inside(w):
+        while ((w < 0) | (w > 1)).any():
+            w = np.where(w < 0, -w, np.where(w > 1, 2 - w, w))
+        return w
+
     d, clients = len(x), len(functions)
     pool = [generator(seed, ALL, SHARED, k).standard_normal(d) / math.sqrt(d) for k in range(count)]
     w, iterates = x, [x]
@@ -105,11 +111,11 @@ def pooled(functions, x, rounds, steps, count, h, eta, seed):
             y, random = w, generator(seed, i, LOCAL, round)
             for k in random.integers(count, size=steps):
                 z = pool[k]
-                s = (f(np.clip(y + h * z, 0, 1)) - f(np.clip(y - h * z, 0, 1))) / (2 * h)
+                s = (f(inside(y + h * z)) - f(inside(y - h * z))) / (2 * h)
                 y = y - eta * s * z
             moves.append(y - w)
         w = w + sum(moves) / clients
-        iterates.append(np.clip(w, 0, 1))
+        iterates.append(inside(w))
     return iterates
 
 

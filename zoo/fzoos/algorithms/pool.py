@@ -10,8 +10,9 @@ that has happened is K sums, from which anybody rebuilds the iterate,
 
     w = w_0 - sum_k a_k z_k
 
-however many rounds it was away. Only their values are projected: a sum cannot be. Where K is more
-than d, w itself is less to send.
+however many rounds it was away. A sum cannot be projected, and where only its values are, a
+coordinate that has left the box has no slope any more: so f_i(w) is that of w mirrored at the
+bounds of the box. Where K is more than d, w itself is less to send.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.fzoos.algorithms.stepping import projected
 from zoo.fzoos.client import NoValue, Oracle
 from zoo.fzoos.directions import ALL, LOCAL, SHARED, generator
 from zoo.fzoos.exchange import Arrays, Task, weighted
@@ -33,7 +33,7 @@ from zoo.runtime.protocol import State
 Array = npt.NDArray[np.float64]
 
 #: Step that is found by its success: its factor where the mean fell, and else.
-_LONGER, _SHORTER = 1.3, 0.5
+_LONGER, _SHORTER = 1.1, 0.5
 #: First move of all clients, as a share of the box's diagonal.
 _FIRST = 0.05
 
@@ -42,6 +42,11 @@ def direction(job: Job, k: int) -> Array:
     """Direction z_k (d,), of length one on average."""
     d = job.dimension
     return generator(job.seed, ALL, SHARED, k).standard_normal(d) / math.sqrt(d)
+
+
+def mirrored(w: Array) -> Array:
+    """Points of the unit box, by reflections at its bounds."""
+    return 1.0 - np.abs(1.0 - np.mod(w, 2.0))
 
 
 def rebuilt(job: Job, sums: Array) -> Array:
@@ -72,7 +77,7 @@ class Pool:
     def tell(self, round: int, replies: Mapping[int, Arrays]) -> None:
         """See Server."""
         weights = self.job.problem.weights
-        self.x, self.fun = projected(self._w), float(weighted(replies, weights, "value")[0])
+        self.x, self.fun = mirrored(self._w), float(weighted(replies, weights, "value")[0])
         total = sum(weights[k] for k in replies)
         moves = np.zeros_like(self._sums)
         for client in sorted(replies):
@@ -129,7 +134,7 @@ class Drawing:
         job, config, given = self.job, self.job.config, task.arrays
         w = given["w"] if "w" in given else rebuilt(job, given["sums"])
         eta = float(given["eta"][0])
-        value = self.oracle.one(projected(w))
+        value = self.oracle.one(mirrored(w))
         assert config.local_steps is not None
         random = generator(job.seed, self.index, LOCAL, task.round)
         numbers = random.integers(config.pool, size=config.local_steps)
@@ -137,7 +142,7 @@ class Drawing:
         for t, k in enumerate(numbers.tolist()):
             z = direction(job, k)
             after, before = self.oracle(
-                projected(np.array([w + config.step * z, w - config.step * z]))
+                mirrored(np.array([w + config.step * z, w - config.step * z]))
             )
             if not math.isfinite(after - before):
                 raise NoValue("its values are not finite")
