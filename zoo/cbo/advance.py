@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from zoo.cbo import state as st
-from zoo.cbo.consensus import cholesky, ess_alpha, merge
+from zoo.cbo.consensus import cholesky, copy, ess_alpha, merge
 from zoo.cbo.dynamics import UNGATED
 from zoo.jit import kernel
 
@@ -40,7 +40,7 @@ def advance(plan, run, sums, energies, c, covariance, factor, best_x):
         moved += head.moved
         if head.best < run.best:
             run.best = head.best
-            best_x[:] = sums.best_x[s]
+            copy(sums.best_x[s], best_x)
             run.improved = run.step + (1 if run.phase == st.MOVE else 0)
     if run.phase == st.MEASURE:
         if not abs(run.at_consensus) < np.inf:
@@ -48,7 +48,7 @@ def advance(plan, run, sums, energies, c, covariance, factor, best_x):
             run.at_consensus = np.inf
         elif run.at_consensus < run.best:
             run.best = run.at_consensus
-            best_x[:] = c
+            copy(c, best_x)
         run.phase = st.DONE
         return
     if run.best == np.inf:  # nothing finite yet: scatter anew
@@ -62,6 +62,7 @@ def advance(plan, run, sums, energies, c, covariance, factor, best_x):
             p.about_last > 0 and run.phase == st.MOVE,
             c,
             covariance,
+            factor,
         )
         if len(covariance) > 0:
             cholesky(covariance, factor)

@@ -155,8 +155,16 @@ class CBOConfig:
         "results depend on it, and not on threads or workers. 0: chosen from the sizes.",
         least=0,
     )
+    device: str = option(
+        "cpu",
+        "cpu; or cuda: whole steps on a GPU, of a compiled objective. The random words are the "
+        "same, and results differ by rounding.",
+        choices=("cpu", "cuda"),
+    )
+    precision: str = option("float64", "Of positions on a GPU.", choices=("float64", "float32"))
 
     def __post_init__(self) -> None:
+        self._check_device()
         if self.particles is not None and self.batch > self.particles:
             raise InputError(
                 f"batch must be at most particles ({self.particles}), got {self.batch}"
@@ -191,6 +199,22 @@ class CBOConfig:
             raise InputError(
                 f"init_lower must be below init_upper, got {self.init_lower} and {self.init_upper}"
             )
+
+    def _check_device(self) -> None:
+        if self.device == "cpu":
+            if self.precision != "float64":
+                raise InputError("precision float32 is for device cuda")
+            return
+        without = {
+            "dynamics": ("polarized", "sampling"),
+            "noise": ("covariance",),
+            "alpha_schedule": ("ess",),
+        }
+        for name, choices in without.items():
+            if getattr(self, name) in choices:
+                raise InputError(f"{name} {getattr(self, name)} is for device cpu")
+        if self.batch:
+            raise InputError("batches are for device cpu")
 
     def resolved(self, dimension: int, width: float) -> CBOConfig:
         """Fill in the defaults that depend on the dynamics, dimension and mean width of bounds."""

@@ -22,6 +22,13 @@ _NEGLIGIBLE = 80.0
 
 
 @kernel
+def copy(row, out):
+    """Copy a row: a loop, which runs on a GPU as well."""
+    for j in range(len(row)):
+        out[j] = row[j]
+
+
+@kernel
 def clear(sums, first_moment, second_moment):
     """Empty a shard's sums before a superstep."""
     sums.lowest = np.inf
@@ -83,7 +90,9 @@ def accumulate(alpha, x, energy, start, count, weight, center, sums, first_momen
 
 
 @kernel
-def merge(alpha, sums, first_moments, second_moments, about_last, consensus, covariance):
+def merge(
+    alpha, sums, first_moments, second_moments, about_last, consensus, covariance, scratch
+):  # fmt: skip
     """Consensus point, and covariance about it or the last one, from all shards, in order.
 
     Leaves both as they are where no particle has a finite energy.
@@ -98,6 +107,8 @@ def merge(alpha, sums, first_moments, second_moments, about_last, consensus, cov
         The last consensus, origin of the second moments; receives c.
     covariance : (dp, dp) or (0, 0)
         Receives C = sum w (x - o)(x - o)^T / sum w, with o = c, or the last c.
+    scratch : (dp, dp) or (0, 0)
+        Is overwritten.
     """
     dp = len(consensus)
     lowest = np.inf
@@ -106,7 +117,10 @@ def merge(alpha, sums, first_moments, second_moments, about_last, consensus, cov
     if lowest == np.inf:
         return
     weight = 0.0
-    center = consensus.copy() if len(covariance) > 0 else consensus
+    center = consensus
+    if len(covariance) > 0:
+        center = scratch[0]
+        copy(consensus, center)
     consensus[:] = 0.0
     covariance[:] = 0.0
     for s in range(len(sums)):

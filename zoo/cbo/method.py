@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from zoo.cbo.advance import close, record_one
 from zoo.cbo.config import CBOConfig
 from zoo.cbo.shard import CBOShard, Message, Report, stop_runs
 from zoo.errors import InputError, ObjectiveError
-from zoo.problem import Array, Problem, never
+from zoo.problem import Array, CompiledObjective, Problem, never
 from zoo.runtime.budget import Budget
 from zoo.runtime.evaluation import Evaluator
 from zoo.runtime.protocol import Progress, State
+
+if TYPE_CHECKING:
+    from zoo.cbo.device_shard import DeviceShard
 
 #: Rows of the history of a run that takes all its steps.
 _HISTORY = 200
@@ -85,7 +88,16 @@ class CBO:
         assert config.particles is not None
         self._n = n = config.particles
         d = problem.dimension
-        wanted = config.shards or self._shards_for(n, d, config.runs)
+        on_device = config.device == "cuda"
+        wanted = config.shards or (1 if on_device else self._shards_for(n, d, config.runs))
+        if on_device:
+            if not isinstance(problem.objective, CompiledObjective):
+                raise InputError(
+                    "device cuda takes an objective that is compiled: one of zoo's own, or a "
+                    "numba.njit function"
+                )
+            if config.runs == 1 and wanted > 1:
+                raise InputError("on device cuda a run is whole: shards are for several runs")
         if config.runs > 1:
             self._run_ranges = _pieces(config.runs, min(wanted, config.runs))
             self._blocks = [range(n)]
@@ -204,10 +216,17 @@ class CBO:
 
     def shard(
         self, index: int, threads: int = 1, cancelled: Callable[[], bool] = never
-    ) -> CBOShard:
+    ) -> CBOShard | DeviceShard:
         """Build shard ``index``; see :class:`zoo.runtime.protocol.Method`."""
         fresh = np.zeros(1, st.RUN)
         self._fresh(fresh)
+        if self.config.device == "cuda":
+            from zoo.cbo.device_shard import DeviceShard
+
+            assert isinstance(self.problem.objective, CompiledObjective)
+            runs = self._run_ranges[index]
+            real = self.config.precision
+            return DeviceShard(self._plan, self.seed, runs, fresh, self.problem.objective, real)
         return CBOShard(
             self._plan,
             self.seed,

@@ -1,0 +1,229 @@
+"""The GPU's kernels beside the CPU's: on a GPU where there is one, and in Numba's simulator."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+ROOT = Path(__file__).parent.parent
+
+
+def has_gpu():
+    from zoo.cuda import require
+
+    try:
+        require()
+    except zoo.errors.InputError:
+        return False
+    return True
+
+
+gpu = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_gpu(request):
+    if request.node.get_closest_marker("gpu") and not has_gpu():
+        pytest.skip("there is no GPU")
+
+
+@pytest.mark.skipif(SIMULATED, reason="we are in it")
+@pytest.mark.timeout(600)
+def test_all_of_these_in_the_simulator():
+    env = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
+    command = [sys.executable, "-m", "pytest", "-v", "-x", "-m", "gpu", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, __file__], env=env, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+@gpu
+def test_random_numbers_are_those_of_the_cpu():
+    from gpu_kernels import words_and_normals
+
+    from zoo import streams
+    from zoo.cuda import cuda
+
+    seed, stream, count = 7, 2**63 + 5, 6
+    words = cuda.to_device(np.zeros((count, 4), np.uint64))
+    normals = cuda.to_device(np.zeros((count, 2)))
+    words_and_normals[2, 4](np.uint64(seed), np.uint64(stream), words, normals)
+    key = np.array([seed, stream], np.uint64)
+    expected = [
+        np.random.Philox(key=key, counter=np.array([b, 3, 5, 1], np.uint64)).random_raw(8)[:4]
+        for b in np.arange(count, dtype=np.uint64) - np.uint64(1)
+    ]
+    if expected:  # NumPy counts before it draws
+        expected[0] = np.random.Philox(
+            key=key, counter=np.array([2**64 - 1, 2, 5, 1], np.uint64)
+        ).random_raw(4)
+    np.testing.assert_array_equal(words.copy_to_host(), expected)
+    row, block = streams.lanes(count, 4)
+    out = np.empty(4 * len(row))
+    here = np.uint64(seed), np.uint64(stream), np.uint64(5), np.uint64(1)
+    for b in range(count):
+        streams.normals(*here, 3, 1, row, np.full_like(block, b), out)
+        np.testing.assert_allclose(normals.copy_to_host()[b], out[:2], rtol=1e-14, atol=1e-15)
+
+
+VARIANTS = {
+    "anisotropic": {},
+    "isotropic": {"noise": "isotropic"},
+    "hopping": {"dynamics": "hopping"},
+    "memory": {"memory": True, "sigma_memory": 0.5},
+    "memory, isotropic": {"memory": True, "sigma_memory": 0.5, "noise": "isotropic"},
+    "gated": {"gate": "heaviside"},
+    "smoothly gated": {"gate": "smooth"},
+    "clipped": {"boundary": "clip"},
+    "unbounded": {"boundary": "none"},
+    "normal start": {"init": "normal"},
+    "kicked": {"kick_sigma": 0.1, "kick_patience": 1},
+    "truncated": {"truncation": 0.5},
+    "many runs": {"runs": 3},
+    "many dimensions": {"dim": 700, "particles": 5},
+}
+
+
+def ran(method, steps):
+    """Shards after so many steps."""
+    shards = [method.shard(i) for i in range(method.shards)]
+    for _ in range(steps):
+        message = method.message(1)
+        method.merge([shard.step(message) for shard in shards])
+    return shards
+
+
+def method_of(
+    device, dim=6, particles=10, seed=3, steps=20, name="rastrigin", place=None, **options
+):
+    from zoo.cbo.config import CBOConfig
+    from zoo.cbo.method import CBO
+    from zoo.config import build
+    from zoo.objectives.load import ProblemConfig, load
+    from zoo.runtime.budget import Budget
+
+    config = build(CBOConfig, {"device": device, "particles": particles, "shards": 1, **options})
+    problem = load(build(ProblemConfig, {"objective": name, "dim": dim} | (place or {})))
+    return CBO(problem, config, Budget(steps=steps), seed)
+
+
+@gpu
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_trajectories_are_those_of_the_cpu(variant):
+    options = VARIANTS[variant]
+    here, there = (method_of(device, **options) for device in ("cpu", "cuda"))
+    for steps in (1, 3):
+        expected = ran(here, steps)[0].state()
+        found = ran(there, steps)[0].state()
+        np.testing.assert_allclose(found["x"], expected["x"], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found["energy"], expected["energy"], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found["c"], expected["c"], rtol=1e-9, atol=1e-9)
+        for name in ("step", "phase", "evaluations", "nonfinite", "kicks", "status"):
+            np.testing.assert_array_equal(found["runs"][name], expected["runs"][name])
+        np.testing.assert_allclose(found["runs"]["best"], expected["runs"]["best"], rtol=1e-9)
+        np.testing.assert_allclose(found["best_x"], expected["best_x"], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found["runs"]["spread"], expected["runs"]["spread"], rtol=1e-9)
+
+
+@gpu
+@pytest.mark.parametrize("place", [{"shift": 0.3}, {"rotate": 1}])
+def test_objectives_elsewhere(place):
+    expected = ran(method_of("cpu", name="ackley", place=place), 3)[0].state()
+    found = ran(method_of("cuda", name="ackley", place=place), 3)[0].state()
+    np.testing.assert_allclose(found["energy"], expected["energy"], rtol=1e-9)
+
+
+@gpu
+@pytest.mark.parametrize(
+    "name", ["sphere", "ellipsoid", "ackley", "levy", "griewank", "rosenbrock"]
+)
+def test_objectives_are_those_of_the_cpu(name):
+    expected = ran(method_of("cpu", name=name), 1)[0].state()["energy"]
+    found = ran(method_of("cuda", name=name), 1)[0].state()["energy"]
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@gpu
+def test_the_same_bits_again_and_after_a_resume():
+    first = ran(method_of("cuda", runs=2), 6)[0].state()
+    method = method_of("cuda", runs=2)
+    shards = ran(method, 3)
+    taken, kept = shards[0].state(), method.state()
+    again = method_of("cuda", runs=2)
+    again.restore(kept)
+    shard = again.shard(0)
+    shard.restore(taken)
+    for _ in range(3):
+        again.merge([shard.step(again.message(1))])
+    for name, array in shard.state().items():
+        np.testing.assert_array_equal(array, first[name])
+
+
+@gpu
+def test_single_precision():
+    expected = ran(method_of("cpu"), 1)[0].state()
+    found = ran(method_of("cuda", precision="float32"), 1)[0].state()
+    assert found["x"].dtype == np.float32
+    np.testing.assert_allclose(found["x"], expected["x"], atol=1e-5)
+    np.testing.assert_allclose(found["energy"], expected["energy"], rtol=1e-4)
+
+
+@gpu
+def test_a_run_as_people_start_it():
+    import numba
+
+    @numba.njit
+    def bowl(x):
+        total = 0.0
+        for i in range(len(x)):
+            total += (x[i] - 1.0) ** 2
+        return total
+
+    result = zoo.minimize(bowl, [(-3, 3)] * 2, "cbo", device="cuda", particles=8, steps=12, seed=1)
+    assert result.nfev == 8 * 13 + 1
+    assert result.fun < 1.0
+    assert result.fun == pytest.approx(((result.x - 1.0) ** 2).sum())
+
+
+@gpu
+def test_ray_and_cma_are_not_needed():
+    """Machines with a GPU may have little else."""
+    code = (
+        "import sys; sys.modules['ray'] = sys.modules['cma'] = None; import zoo, numba\n"
+        "@numba.njit\n"
+        "def f(x): return x[0] ** 2 + x[1] ** 2\n"
+        "print(zoo.minimize(f, [(-1, 1)] * 2, device='cuda', particles=4, steps=2).nfev)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "13", done.stderr[-2000:]
+
+
+@pytest.mark.skipif(SIMULATED, reason="the simulator is there")
+def test_without_a_gpu_it_is_said(capsys):
+    if has_gpu():
+        pytest.skip("there is a GPU")
+    with pytest.raises(zoo.errors.InputError, match="no CUDA GPU here"):
+        ran(method_of("cuda"), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"noise": "covariance"}, "noise covariance is for device cpu"),
+        ({"dynamics": "polarized"}, "dynamics polarized is for device cpu"),
+        ({"alpha_schedule": "ess"}, "alpha_schedule ess is for device cpu"),
+        ({"batch": 5}, "batches are for device cpu"),
+        ({"device": "cpu", "precision": "float32"}, "precision float32 is for device cuda"),
+        ({"device": "gpu"}, "device must be cpu | cuda"),
+    ],
+)
+def test_what_the_gpu_does_not_do(options, said):
+    with pytest.raises(zoo.errors.InputError, match=said):
+        method_of(**{"device": "cuda"} | options)

@@ -1,0 +1,171 @@
+"""CUDA: the backend that this machine has, and the engine's scalar functions as device functions.
+
+The backend is ``numba_cuda_mlir``, else ``numba-cuda``; with ``NUMBA_ENABLE_CUDASIM=1`` it is
+Numba's simulator, in which a thread of the GPU is one of Python. To be imported where a GPU is
+asked for, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import types
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from zoo import jit, streams
+from zoo.errors import InputError
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+def _backend() -> Any:
+    if not SIMULATED:
+        with suppress(Exception):  # it is not there, or stumbles over a missing driver
+            return import_module("numba_cuda_mlir.cuda")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Numba's own is deprecated in favour of numba-cuda
+        from numba import cuda as backend
+    return backend
+
+
+#: The module of kernels' names: ``cuda.jit``, ``cuda.threadIdx``, ...
+cuda: Any = _backend()
+
+
+def require() -> None:
+    """Make sure that there is a GPU to be used.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    try:
+        there = bool(cuda.is_available())
+    except Exception:  # whatever the driver stumbled over
+        there = False
+    if not there:
+        raise InputError(
+            "there is no CUDA GPU here, or no backend for it: install 'zoo-engine[cuda]' on a "
+            "machine with an NVIDIA driver, or use --device cpu"
+        )
+
+
+if SIMULATED:
+
+    def _to_bits(x):
+        return np.float64(x).view(np.uint64)
+
+    def _from_bits(bits):
+        return np.uint64(bits).view(np.float64)
+
+    def _fma(a, b, c):
+        return a * b + c
+
+    def _mulhi(low, high, b):
+        return np.uint64(((int(high) << 32) + int(low)) * int(b) >> 64)
+
+else:
+    _libdevice: Any = import_module(cuda.__name__ + ".libdevice")
+
+    def _to_bits(x):
+        return np.uint64(_libdevice.double_as_longlong(x))
+
+    def _from_bits(bits):
+        return _libdevice.longlong_as_double(np.int64(bits))
+
+    def _fma(a, b, c):
+        return _libdevice.fma(a, b, c)
+
+    def _mulhi(low, high, b):
+        return np.uint64(_libdevice.umul64hi(np.int64((high << np.uint64(32)) | low), np.int64(b)))
+
+
+def _device(function: Callable[..., Any]) -> Any:
+    return cuda.jit(device=True)(function)
+
+
+#: What the engine's intrinsics, and what the GPU has an instruction for, are on the device.
+_INTRINSICS: dict[Any, Any] = {
+    jit.to_bits: _device(_to_bits),
+    jit.from_bits: _device(_from_bits),
+    jit.fma: _device(_fma),
+    streams._mulhi: _device(_mulhi),
+}
+
+_made: dict[Any, Any] = {}
+
+
+def device_function(function: Any) -> Any:
+    """A compiled function of the engine, or of a user, as a device function, from its own source.
+
+    Compiled functions that it calls become device functions, too, and the engine's intrinsics those
+    of the device; everything else it names is as it is.
+
+    Parameters
+    ----------
+    function : Numba dispatcher, or Python function
+    """
+    python = getattr(function, "py_func", function)
+    if python not in _made:
+        _made[python] = _device(_rebound(python))
+    return _made[python]
+
+
+def _rebound(python: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with what it names replaced."""
+    held: Any = python
+    names = dict(held.__globals__)
+    for name in held.__code__.co_names:
+        if name in names:
+            names[name] = _replaced(names[name], held.__code__.co_names)
+    cells = tuple(
+        types.CellType(_replaced(cell.cell_contents, ())) for cell in held.__closure__ or ()
+    )
+    made = types.FunctionType(held.__code__, names, held.__name__, held.__defaults__, cells)
+    made.__qualname__, made.__module__ = held.__qualname__, held.__module__
+    return made
+
+
+def _replaced(value: Any, attributes: tuple[str, ...]) -> Any:
+    with suppress(TypeError):  # it cannot be hashed
+        if value in _INTRINSICS:
+            return _INTRINSICS[value]
+    if hasattr(value, "py_func"):
+        return device_function(value)
+    if isinstance(value, types.ModuleType) and value not in (math, np):
+        return _module(value, attributes)
+    return value
+
+
+def _module(module: types.ModuleType, attributes: tuple[str, ...]) -> types.ModuleType:
+    """A module with some of its functions for the device."""
+    found = {name: getattr(module, name) for name in attributes if hasattr(module, name)}
+    if not any(hasattr(value, "py_func") or _is_intrinsic(value) for value in found.values()):
+        return module
+    made = types.ModuleType(module.__name__)
+    for name, value in found.items():
+        setattr(made, name, _replaced(value, ()))
+    return made
+
+
+def _is_intrinsic(value: Any) -> bool:
+    try:
+        return value in _INTRINSICS
+    except TypeError:
+        return False
+
+
+@functools.cache
+def multiprocessors() -> int:
+    """Multiprocessors of the GPU; 1 in the simulator."""
+    if SIMULATED:
+        return 1
+    return int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
