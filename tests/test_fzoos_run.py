@@ -228,7 +228,7 @@ TRAVELS = {
     "shared": ({"x": 12, "how": 3}, {"values": 7}),
     "fzoos": (
         {"x": 12, "from": 12, "weights": 400, "scales": 2, "scale": 1, "of": 3},
-        {"step": 12, "value": 1, "weights": 200, "scale": 2},
+        {"step": 12, "value": 1, "weights": 200, "scale": 2, "raised": 1},
     ),
     "fedzo": ({"x": 12}, {"step": 12, "value": 1}),
     "fedprox": ({"x": 12}, {"step": 12, "value": 1}),
@@ -620,3 +620,10 @@ def test_steps_that_stand_in_are_of_those_who_were_asked(participation):
     shared = problem(clients=4)
     first = iterates(job("fedzo", shared, on_dropout="stale", **given))
     np.testing.assert_array_equal(first, iterates(job("fedzo", shared, **given)))
+
+
+def test_noise_that_had_to_be_raised_is_counted():
+    """Points so close that, for this length scale, they are one."""
+    given = {"gp_noise": 0.0, "length_scale": 100.0, "kernel": "se"}
+    assert ran(job("fzoos", **given))[0].raised > 0
+    assert ran(job("fzoos", gp_noise=1e-6, length_scale=0.5))[0].raised == 0

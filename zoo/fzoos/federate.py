@@ -61,8 +61,9 @@ def federate(
     -------
     scipy.optimize.OptimizeResult
         x, fun (as the clients told it), rounds, queries, queries_each (in the order of the
-        clients, sorted by their names if they have any), bytes_up, bytes_down and the common
-        fields.
+        clients, sorted by their names if they have any), bytes_up, bytes_down, for fzoos raised
+        (surrogates whose noise had to be more than was asked for, to have a Cholesky factor), and
+        the common fields.
 
     Raises
     ------

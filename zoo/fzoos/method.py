@@ -18,6 +18,7 @@ import numpy as np
 
 from zoo.errors import RunError
 from zoo.fzoos.algorithms.table import server_of
+from zoo.fzoos.algorithms.trajectories import Averaging
 from zoo.fzoos.client import elsewhere
 from zoo.fzoos.directions import ALL, CHOSEN, generator
 from zoo.fzoos.exchange import Message, Report, Task, size_of
@@ -289,4 +290,6 @@ class Federation:
             "status": status,
             "message": message,
         }
+        if isinstance(self.server, Averaging):
+            found["raised"] = self.server.raised
         return found

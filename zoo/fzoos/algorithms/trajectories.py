@@ -57,6 +57,7 @@ class Averaging(Stepping):
     def __init__(self, job: Job) -> None:
         super().__init__(job, ("weights", "scale"))
         self._scale = first_scale(job)
+        self._raised = np.zeros(len(job.problem.clients), np.int64)
 
     def ask(self, round: int, clients: Sequence[int]) -> Task:
         """See Server."""
@@ -78,18 +79,26 @@ class Averaging(Stepping):
 
     def _surveyed(self, round: int, replies: Mapping[int, Arrays]) -> None:
         super()._surveyed(round, replies)
+        for client, arrays in replies.items():
+            self._raised[client] = arrays["raised"][0]
         wanted = float(np.median([arrays["scale"][0] for arrays in replies.values()]))
         first = first_scale(self.job)
         self._scale = first * _GRID ** round_half(math.log(wanted / first) / math.log(_GRID))
 
     def state(self) -> State:
         """See Server."""
-        return super().state() | {"scale": np.array(self._scale)}
+        return super().state() | {"scale": np.array(self._scale), "raised": self._raised.copy()}
 
     def restore(self, state: State) -> None:
         """See Server."""
         super().restore(state)
         self._scale = float(state["scale"])
+        self._raised = state["raised"].copy()
+
+    @property
+    def raised(self) -> int:
+        """Surrogates of all clients whose noise had to be more than was asked for."""
+        return int(self._raised.sum())
 
 
 def round_half(x: float) -> int:
@@ -109,6 +118,7 @@ class Trajectories:
         self._noise = 1e-6 if job.config.gp_noise is None else job.config.gp_noise
         self._sent = Sent()
         self._reached = np.full(job.dimension, np.nan)  # last local iterate
+        self._raised = 0  # surrogates whose noise had to be more than was asked for
 
     def answer(self, task: Task) -> dict[str, Array]:
         """See Local."""
@@ -134,7 +144,9 @@ class Trajectories:
             scales = [self._ell / _GRID, self._ell, self._ell * _GRID]
         if choose and config.gp_noise is None:
             noises = list(_NOISES)
-        return surrogate.fitted(held.x[rows], held.y[rows], x, self.kernel, scales, noises)
+        made = surrogate.fitted(held.x[rows], held.y[rows], x, self.kernel, scales, noises)
+        self._raised += made.noise not in noises
+        return made
 
     def _steps(self, task: Task) -> dict[str, Array]:
         config, start = self.job.config, task.arrays["x"]
@@ -222,7 +234,8 @@ class Trajectories:
         weights = self._features.weights(points, values, self._ell, self._noise)
         self._sent.keep(task.round, np.append(self._ell, weights))
         scale = np.array([self._wanted, self._ell])
-        return {"value": np.array([value]), "weights": weights, "scale": scale}
+        raised = np.array([self._raised])
+        return {"value": np.array([value]), "weights": weights, "scale": scale, "raised": raised}
 
     def _near(
         self, x: Array, count: int, half: float, random: np.random.Generator, candidates: int
@@ -237,13 +250,14 @@ class Trajectories:
 
     def state(self) -> State:
         """See Local."""
-        book = np.array([self._ell, self._wanted, self._noise])
+        book = np.array([self._ell, self._wanted, self._noise, self._raised])
         found = {"book": book, "reached": self._reached.copy()}
         return found | self._sent.state() | self.trajectory.state()
 
     def restore(self, state: State) -> None:
         """See Local."""
-        self._ell, self._wanted, self._noise = state["book"].tolist()
+        self._ell, self._wanted, self._noise, raised = state["book"].tolist()
+        self._raised = int(raised)
         self._reached = state["reached"].copy()
         self._sent.restore(state)
         self.trajectory.restore(state)
