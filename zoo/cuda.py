@@ -69,6 +69,11 @@ if SIMULATED:
     def _fma(a, b, c):
         return a * b + c
 
+    _fmaf = _fma
+
+    def _product(a, b):
+        return a * b
+
     def _mulhi(low, high, b):
         return np.uint64(((int(high) << 32) + int(low)) * int(b) >> 64)
 
@@ -83,6 +88,12 @@ else:
 
     def _fma(a, b, c):
         return _libdevice.fma(a, b, c)
+
+    def _fmaf(a, b, c):
+        return _libdevice.fmaf(a, b, c)
+
+    def _product(a, b):
+        return _libdevice.dmul_rn(a, b)
 
     def _mulhi(low, high, b):
         return np.uint64(_libdevice.umul64hi(np.int64((high << np.uint64(32)) | low), np.int64(b)))
@@ -99,6 +110,9 @@ _INTRINSICS: dict[Any, Any] = {
     jit.fma: _device(_fma),
     streams._mulhi: _device(_mulhi),
 }
+
+#: a*b + c rounded once, of float64 and of float32; and a*b that no compiler fuses with a sum.
+fma, fmaf, product = _INTRINSICS[jit.fma], _device(_fmaf), _device(_product)
 
 _made: dict[Any, Any] = {}
 
