@@ -174,9 +174,13 @@ class Shared:
                 here = before
         self.fun = here
         self._take_better(round)
+        # Slopes are known from points so far away: no step need be shorter.
+        clear = self._clear(parts)
+        known, slope = max(clear, self._spread), float(np.linalg.norm(_slope(parts, self.x)))
+        self._rho, self._reach = min(self._rho, slope / known), max(self._reach, known)
         self._next = self._lowest(parts)
         self._foretold = _mean(parts, self.x) - _mean(parts, self._next)
-        self._spread = self._wide(parts)
+        self._spread = self._wide(clear)
 
     def _take_better(self, round: int) -> None:
         """Go to a surveyed point that is better, if all values are known, and without noise."""
@@ -190,16 +194,18 @@ class Shared:
             best = int(np.nanargmin(means)) - len(means)
             self.x, self.fun = self._trajectory.x[best].copy(), float(means[best])
 
-    def _wide(self, parts: Parts) -> float:
-        """Distance of the points of the next survey."""
-        spread = _SPREAD * float(np.linalg.norm(self._next - self.x))
+    def _clear(self, parts: Parts) -> float:
+        """Distance over which slopes are clearest, but not much more than that of the survey."""
         noise = math.sqrt(_average(self._noises) + _average(self._stairs))
         clearest = sum(share * part.clearest(noise) for share, part in parts)
         if self._flat:
             clearest = math.inf
-        spread = max(spread, min(clearest, _WIDER * self._spread))
-        diagonal = math.sqrt(self.job.dimension)
-        return min(max(spread, _LEAST * diagonal), _MOST * diagonal)
+        return max(min(clearest, _WIDER * self._spread), _LEAST * math.sqrt(self.job.dimension))
+
+    def _wide(self, clear: float) -> float:
+        """Distance of the points of the next survey."""
+        moved = float(np.linalg.norm(self._next - self.x))
+        return min(max(_SPREAD * moved, clear), _MOST * math.sqrt(self.job.dimension))
 
     def _present(self, round: int) -> list[int]:
         """Clients who have answered lately, and of whom something is remembered."""
