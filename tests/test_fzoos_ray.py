@@ -175,6 +175,9 @@ def test_clients_are_where_their_data_is(cluster):
         result = zoo.federate(clients, rounds=8, survey=4, seed=1, workers="auto")
         np.testing.assert_allclose(result.x, 1.0, atol=1e-6)
         assert result.workers["workers"] == 2
+        free = zoo.Client(lambda x: float(((x - 1.0) ** 2).sum()), bounds=[(-5, 5)] * 3)
+        result = zoo.federate([*clients, free], rounds=8, survey=4, seed=1, workers="auto")
+        assert result.workers["workers"] == 3  # one of them anywhere
         with pytest.raises(zoo.InputError, match="clients have 2 places"):
             zoo.federate(clients, rounds=2, seed=1, workers=1)
         wrong = [zoo.Client(load=at_place("lyon", 0.0), place="boston", bounds=[(-5, 5)] * 3)]

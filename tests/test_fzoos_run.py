@@ -627,3 +627,25 @@ def test_noise_that_had_to_be_raised_is_counted():
     given = {"gp_noise": 0.0, "length_scale": 100.0, "kernel": "se"}
     assert ran(job("fzoos", **given))[0].raised > 0
     assert ran(job("fzoos", gp_noise=1e-6, length_scale=0.5))[0].raised == 0
+
+
+def test_controls_of_the_iterate_are_not_too_old_while_it_is_kept():
+    """Rounds that are taken back bring no new controls, and those of the iterate stay in use."""
+    given = {"max_age": 0, "rounds": 8, "eta": 1.0}  # steps so long that most are taken back
+    method = Federation(job("scaffold1", problem(heterogeneity=5.0), **given))
+    shards = [method.shard(i) for i in range(3)]
+    taken = [0]  # rounds whose iterates were taken
+    while not method.finished:
+        message, x = method.message(1), method.server.x
+        if message.task.kind == "steps":
+            np.testing.assert_array_equal(message.task.arrays["of"], taken[-1])
+        method.merge([shard.step(message) for shard in shards])
+        if message.task.kind == "survey" and not np.array_equal(method.server.x, x):
+            taken.append(message.task.round)
+    assert len(taken) < 5
+
+
+@pytest.mark.parametrize("place", [None, 3, "CPU"])
+def test_places_are_names(place):
+    with pytest.raises(InputError, match="place must be the name"):
+        zoo.Client(lambda x: 0.0, place=place)

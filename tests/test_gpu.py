@@ -1,10 +1,13 @@
 """The GPU's kernels beside the CPU's: on a GPU where there is one, and in Numba's simulator."""
 
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -84,7 +87,7 @@ VARIANTS = {
     "clipped": {"boundary": "clip"},
     "unbounded": {"boundary": "none"},
     "normal start": {"init": "normal"},
-    "kicked": {"kick_sigma": 0.1, "kick_patience": 1},
+    "kicked": {"kick_sigma": 0.1, "kick_patience": 1, "kick_spread": 1.0},
     "truncated": {"truncation": 0.5},
     "many runs": {"runs": 3},
     "many dimensions": {"dim": 700, "particles": 5},
@@ -129,7 +132,63 @@ def test_trajectories_are_those_of_the_cpu(variant):
             np.testing.assert_array_equal(found["runs"][name], expected["runs"][name])
         np.testing.assert_allclose(found["runs"]["best"], expected["runs"]["best"], rtol=1e-9)
         np.testing.assert_allclose(found["best_x"], expected["best_x"], rtol=1e-9, atol=1e-9)
+        assert variant != "kicked" or steps == 1 or found["runs"]["kicks"][0] > 0
         np.testing.assert_allclose(found["runs"]["spread"], expected["runs"]["spread"], rtol=1e-9)
+
+
+def holed(x):
+    """A bowl without values in a part of the box; it writes on its argument."""
+    total = 0.0
+    for i in range(len(x)):
+        x[i] -= 0.5
+        total += x[i] * x[i]
+    return total if x[0] < 0.7 else math.nan
+
+
+@gpu
+@pytest.mark.parametrize("groups", [1, 2, 512])
+@pytest.mark.parametrize("variant", ["anisotropic", "memory", "gated"])
+def test_many_tiles_and_groups(variant, groups, monkeypatch):
+    from zoo.cbo import device
+
+    monkeypatch.setattr(device, "_BYTES", 9 * 8 * 4)  # eight rows of four numbers
+    monkeypatch.setattr(device, "_GROUPS", groups)
+    assert device.tile_of(4) == (8, 9 * 8 * 4)
+    assert device.groups_of(1, 21, 8) == min(groups, 3)
+    options = VARIANTS[variant] | {"dim": 3, "particles": 21}
+    for function in (None, numba.njit(holed)):
+        methods = [method_of(kind, **options) for kind in ("cpu", "cuda")]
+        if function is not None:
+            methods = [of(method, function) for method in methods]
+        expected, found = (ran(method, 4)[0].state() for method in methods)
+        for name in ("x", "energy", "c", "best_x"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-9)
+        for name in ("evaluations", "nonfinite", "step"):
+            np.testing.assert_array_equal(found["runs"][name], expected["runs"][name])
+        assert function is None or found["runs"]["nonfinite"][0] > 0
+
+
+def of(method, function):
+    """The same run of another function."""
+    from zoo.problem import CompiledObjective
+
+    method.problem = replace(method.problem, objective=CompiledObjective(function))
+    return method
+
+
+@gpu
+@pytest.mark.parametrize("boundary", ["clip", "reflect"])
+def test_single_precision_stays_within_the_bounds(boundary):
+    @numba.njit
+    def edge(x):
+        return -x[0] - x[1]
+
+    result = zoo.minimize(
+        edge, [(-0.3, 0.1)] * 2, device="cuda", precision="float32", boundary=boundary,
+        particles=8, steps=8, seed=1,
+    )  # fmt: skip
+    assert np.all(result.x <= 0.1)
+    assert np.all(result.x > 0.0)
 
 
 @gpu
@@ -177,8 +236,6 @@ def test_single_precision():
 
 @gpu
 def test_a_run_as_people_start_it():
-    import numba
-
     @numba.njit
     def bowl(x):
         total = 0.0
@@ -239,8 +296,6 @@ def test_values_in_double_double_precision_are_those_of_the_cpu():
 
 @gpu
 def test_every_float32_is_tried():
-    from dataclasses import replace
-
     from evolve.autonumerics import device
     from evolve.autonumerics.singles import Precision
     from evolve.autonumerics.targets import TARGETS

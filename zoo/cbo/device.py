@@ -29,8 +29,9 @@ from zoo.streams import INITIAL, KICK, MEMORY_NOISE, NOISE
 
 #: Threads of a block.
 THREADS = 4 if SIMULATED else 256
-#: Particles of a tile, at most, and the shared memory that one may take.
-_ROWS, _BYTES = 256, 40_960
+#: Particles of a tile, at most, and the shared memory that one may take: a block has 48 KiB without
+#: asking, and what is declared below takes 22,528 bytes of them.
+_ROWS, _BYTES = 256, 24_576
 #: Particles of a tile that does not fit there.
 _LONG = 32
 #: Groups of tiles of all runs.
@@ -58,6 +59,8 @@ class Shape:
     hopping, memory, kicks : bool
     shifted, rotated : bool
         Whether the objective is taken at another place; see :class:`zoo.evaluate.Target`.
+    pure : bool
+        Whether it is known not to write on its argument.
     """
 
     real: str
@@ -70,6 +73,7 @@ class Shape:
     kicks: bool
     shifted: bool
     rotated: bool
+    pure: bool
 
 
 def tile_of(dp: int) -> tuple[int, int]:
@@ -121,7 +125,7 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     isotropic = shape.noise == dy.ISOTROPIC
     boundary, gate = shape.boundary, shape.gate
     hopping, memory, kicks = shape.hopping, shape.memory, shape.kicks
-    shifted, rotated = shape.shifted, shape.rotated
+    shifted, rotated, pure = shape.shifted, shape.rotated, shape.pure
     unbounded, reflecting = boundary == dy.UNBOUNDED, boundary == dy.REFLECT
     gated = gate != dy.UNGATED
 
@@ -129,7 +133,11 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     def value_of(x, shift, rotation, anchor, z):
         """Objective at a point."""
         if not shifted:
-            return value_at(x)
+            if pure:
+                return value_at(x)
+            for j in range(len(x)):
+                z[j] = x[j]
+            return value_at(z)
         for j in range(len(x)):
             total = anchor[j]
             if rotated:
@@ -460,7 +468,7 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             moment[r, j] = total
         place = places[r * groups + at] if at < groups else np.int64(-1)
         consulted = gated and phase == st.MOVE
-        better = consulted and run.at_consensus < min(best, run.best)
+        better = consulted and run.at_consensus <= best and run.at_consensus < run.best
         for j in range(me, d, wide):
             if better:
                 found[r, j] = c[r, j]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.core.errors import NumbaError
 
 from zoo.cbo import device
 from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
 from zoo.cbo.shard import Message, Report, stop_runs
 from zoo.cuda import cuda, require
+from zoo.errors import InputError
 from zoo.problem import CompiledObjective
 from zoo.runtime.protocol import Exchange, State
 
@@ -53,9 +55,12 @@ class DeviceShard:
             bool(p["kick_sigma"] > 0.0),
             len(objective.shift) > 0,
             len(objective.rotation) > 0,
+            bool(objective.target().pure),
         )
+        self._copies = len(objective.shift) > 0 or not shape.pure
         self._kernel = device.kernel_of(objective.dispatcher, shape)
-        box = np.stack([plan.lower, plan.upper, plan.origin, plan.extent, plan.width])
+        bounds = within(plan.lower, plan.upper, real)
+        box = np.stack([*bounds, plan.origin, plan.extent, plan.width])
         sums = st.new_sums(count, dp, 0)
         put = cuda.to_device
         self._held = {
@@ -82,7 +87,14 @@ class DeviceShard:
             "anchor": put(objective.anchor),
         }
         self._seed, self._first_run = np.uint64(seed), runs.start
-        self._launch(0, 1, self._new_trace(0))  # compiles
+        try:
+            self._launch(0, 1, self._new_trace(0))  # compiles
+        except NumbaError as error:
+            said = [line for line in str(error).splitlines() if line.strip()]
+            raise InputError(
+                "the objective does not compile for the GPU, where functions have no arrays of "
+                f"their own: {said[-1].strip()}"
+            ) from error
         self._blocks = device.blocks_of(self._kernel, items, self._bytes)
 
     def _new_trace(self, steps: int) -> st.Trace:
@@ -92,7 +104,7 @@ class DeviceShard:
 
     def _launch(self, steps: int, blocks: int, trace: st.Trace) -> st.Trace:
         held = self._held
-        scratch = (blocks, self._rows, self.d) if len(held["shift"]) else (1, self._rows, 0)
+        scratch = (blocks, self._rows, self.d if self._copies else 0)
         points = cuda.device_array(scratch, np.float64)
         rows, used = cuda.to_device(trace.rows), cuda.to_device(trace.used)
         self._kernel[blocks, device.THREADS, 0, self._bytes](
@@ -129,7 +141,8 @@ class DeviceShard:
         trace = self._launch(message.steps, self._blocks, self._new_trace(message.steps))
         runs = self._held["runs"].copy_to_host()
         last = None
-        if np.all(runs["phase"] == st.DONE) and self._held["x"].size <= _FEW:
+        numbers = self._held["energy"].size * self.d
+        if np.all(runs["phase"] == st.DONE) and numbers <= _FEW:
             x = self._held["x"].copy_to_host()
             last = (x[:, :, : self.d].astype(np.float64), self._held["energy"].copy_to_host())
         return Report(
@@ -153,3 +166,11 @@ class DeviceShard:
         """Take up a state."""
         for name in _STATE:
             self._held[name].copy_to_device(np.ascontiguousarray(state[name]))
+
+
+def within(lower: Any, upper: Any, real: str) -> tuple[Any, Any]:
+    """Bounds that positions of this type can have, no wider than the given ones."""
+    low, high = lower.astype(real), upper.astype(real)
+    low = np.where(low < lower, np.nextafter(low, np.inf, dtype=real), low)
+    high = np.where(high > upper, np.nextafter(high, -np.inf, dtype=real), high)
+    return low.astype(np.float64), high.astype(np.float64)

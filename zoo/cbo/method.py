@@ -96,6 +96,8 @@ class CBO:
                     "device cuda takes an objective that is compiled: one of zoo's own, or a "
                     "numba.njit function"
                 )
+            if problem.objective.on_error == "penalize":
+                raise InputError("on_error penalize is for device cpu: a GPU raises nothing")
             if config.runs == 1 and wanted > 1:
                 raise InputError("on device cuda a run is whole: shards are for several runs")
         if config.runs > 1:

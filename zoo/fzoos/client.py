@@ -17,6 +17,8 @@ from zoo.runtime.isolation import IsolatedObjective
 
 Array = npt.NDArray[np.float64]
 
+#: Resources that every node of Ray has, or may have.
+_RESERVED = ("CPU", "GPU", "memory", "object_store_memory")
 #: A larger value is none: squares of such are infinite.
 _LARGEST = 1e150
 
@@ -59,6 +61,10 @@ class Client:
             raise InputError(f"load must be a function, got {type(self.load).__name__}")
         if self.objective is not None:
             as_objective(self.objective, batched=self.batched)
+        if not isinstance(self.place, str) or self.place in _RESERVED:
+            raise InputError(
+                f"place must be the name of a resource of your own, got {self.place!r}"
+            )
         try:
             weight = float(self.weight)
         except (TypeError, ValueError):

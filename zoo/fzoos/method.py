@@ -171,7 +171,7 @@ class Federation:
             self._ended = "queries"
         elif self._void >= _DESERTED:
             self._ended = "deserted"
-        self._ended = self._ended or self._reason
+        self._ended = self._ended or (self._reason if self._stopping else "")
 
     def _told_absent(self) -> str:
         names = [client.name or f"client {i}" for i, client in enumerate(self.job.problem.clients)]

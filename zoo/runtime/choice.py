@@ -80,10 +80,12 @@ def hosted(
     from zoo.runtime.distributed.shards import RayHost
 
     with ExitStack() as undo:
-        places = sorted({place for place in getattr(method, "places", ()) if place})
+        of_shards = getattr(method, "places", ())
+        places = sorted({place for place in of_shards if place})
         if crew is None:
             most = method.shards if shards else None
-            crew = undo.enter_context(NewCrew(placement, most, places))
+            anywhere = sum(not place for place in of_shards)
+            crew = undo.enter_context(NewCrew(placement, most, places, anywhere))
             doubts = _doubts(method, crew) if crew.local else []
             for text in [*_idle(method, size or crew.size, shards), *doubts]:
                 emit(Event(NOTE, {"text": text}))

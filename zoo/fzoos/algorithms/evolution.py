@@ -19,6 +19,7 @@ from zoo.fzoos.algorithms.stepping import projected
 from zoo.fzoos.directions import ALL, SHARED, generator
 from zoo.fzoos.exchange import Arrays, Task, weighted
 from zoo.fzoos.job import Job
+from zoo.fzoos.linear import one_thread
 from zoo.runtime.protocol import State
 
 Array = npt.NDArray[np.float64]
@@ -81,9 +82,10 @@ class Evolution:
         self.fun, self._worst = state["book"].tolist()
         self._told, self._strategy = [], _strategy(self.job)
         self._points = np.empty((0, self.job.dimension))
-        for values in state["told"]:
-            self._asked = self._strategy.ask()
-            self._learn(values)
+        with one_thread(), np.errstate(all="ignore"):
+            for values in state["told"]:
+                self._asked = self._strategy.ask()
+                self._learn(values)
 
 
 def _strategy(job: Job) -> Any:

@@ -55,6 +55,7 @@ class Stepping:
         self._next: Array | None = self.x  # to be surveyed
         self._values: dict[int, float] = {}  # of clients at x
         self._held: dict[int, tuple[int, Arrays]] = {}  # last survey of a client, and its round
+        self._heard: dict[int, int] = {}  # round of a client's last survey, taken in or not
         self._steps: dict[int, tuple[int, Arrays]] = {}  # last steps of a client
 
     def ask(self, round: int, clients: Sequence[int]) -> Task:
@@ -66,7 +67,8 @@ class Stepping:
 
     def _current(self, round: int) -> dict[str, Any]:
         """Means over all clients whose last survey is not too old, and the rounds of these."""
-        held = self._lately(self._held, round)
+        oldest = self._oldest(round)
+        held = {k: arrays for k, (_, arrays) in self._held.items() if self._heard[k] >= oldest}
         if not held:
             return {}
         of = np.full(len(self.job.problem.clients), -1, np.int64)
@@ -77,9 +79,9 @@ class Stepping:
     def _means_of(self, held: dict[int, Arrays]) -> dict[str, Array]:
         return {name: weighted(held, self.job.problem.weights, name) for name in self._means}
 
-    def _lately(self, held: dict[int, tuple[int, Arrays]], round: int) -> dict[int, Arrays]:
-        oldest = round - 1 - self.job.config.max_age
-        return {k: arrays for k, (made, arrays) in held.items() if made >= oldest}
+    def _oldest(self, round: int) -> int:
+        """Round whose answers are not too old yet."""
+        return round - 1 - self.job.config.max_age
 
     def tell(self, round: int, replies: Mapping[int, Arrays]) -> None:
         """See Server."""
@@ -89,8 +91,9 @@ class Stepping:
         self.between = False
         present = dict(replies)
         if self.job.config.on_dropout == "stale":
-            before = self._lately(self._steps, round)
-            present |= {k: before[k] for k in self._asked if k in before and k not in present}
+            oldest = self._oldest(round)
+            lately = {k: steps for k, (made, steps) in self._steps.items() if made >= oldest}
+            present |= {k: lately[k] for k in self._asked if k in lately and k not in present}
             self._steps |= {client: (round, arrays) for client, arrays in replies.items()}
         self._next = projected(self.x + weighted(present, self.job.problem.weights, "step"))
 
@@ -108,6 +111,7 @@ class Stepping:
             who = sorted(values)
             shares = weights[who] / weights[who].sum()
             self.fun = float(sum(s * values[k] for s, k in zip(shares, who, strict=True)))
+        self._heard |= dict.fromkeys(replies, round)
         if self._means and not (taken_back and self._at_iterate):
             self._held |= {
                 client: (round, {name: arrays[name] for name in self._means})
@@ -127,6 +131,7 @@ class Stepping:
             "x": self.x.copy(),
             "book": np.array([self.fun, self.between, self._next is not None]),
             "values": np.array(sorted(self._values.items())).reshape(-1, 2),
+            "heard": np.array(sorted(self._heard.items()), np.int64).reshape(-1, 2),
         }
         if self._next is not None:
             state["next"] = self._next.copy()
@@ -143,6 +148,7 @@ class Stepping:
         self.fun, self.between = fun, bool(between)
         self._next = state["next"].copy() if pending else None
         self._values = {int(client): value for client, value in state["values"].tolist()}
+        self._heard = dict(state["heard"].tolist())
         found: dict[str, dict[int, tuple[int, dict[str, Array]]]] = {"held": {}, "steps": {}}
         for key, array in state.items():
             if key.startswith(("held ", "steps ")):

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,15 +67,21 @@ class Crew:
         Workers that can be of use.
     places : sequence of str
         Resources of nodes, of each of which there is to be a worker.
+    anywhere : int
+        Workers that can be of use besides.
     """
 
     def __init__(
-        self, placement: Placement, most: int | None = None, places: Sequence[str] = ()
+        self,
+        placement: Placement,
+        most: int | None = None,
+        places: Sequence[str] = (),
+        anywhere: int = 0,
     ) -> None:
         import ray
 
         placement.check()
-        self.placement, self.places = placement, tuple(places)
+        self.placement, self.places, self._anywhere = placement, tuple(places), anywhere > 0
         self.closed = False
         self.emit: Callable[[Event], None] = _unheard
         self._ray = ray
@@ -93,7 +99,8 @@ class Crew:
         )
         self.members: list[Member] = []
         try:
-            self.size = wanted or len(self.places) or min(self._room(), most or 100_000)
+            useful = anywhere if self.places else most or 100_000
+            self.size = wanted or len(self.places) + min(self._room(), useful)
             self._refuse_missing_gpus()
             self._refuse_missing_places()
             from zoo.runtime.distributed.worker import CONTROL, Worker, environment
@@ -155,6 +162,12 @@ class Crew:
     def live(self) -> list[int]:
         """Numbers of the workers that are ready."""
         return [k for k, member in enumerate(self.members) if member.info is not None]
+
+    def suited(self, numbers: Iterable[int], place: str) -> list[int]:
+        """Those of some workers that are at a place; without one, rather those without."""
+        held = list(numbers)
+        there = [k for k in held if self.members[k].place == place]
+        return there or ([] if place else held)
 
     def call(self, k: int, method: str, *arguments: Any) -> tuple[Any, int]:
         """Call worker ``k``; returns the reference to its reply, and the number of the call."""
@@ -282,7 +295,9 @@ class Crew:
             self.emit(Event(NOTE, {"text": f"waiting for room for a worker ({self._offers()})"}))
 
     def _place_of(self, k: int) -> str:
-        return self.places[k % len(self.places)] if self.places else ""
+        if not self.places or (k >= len(self.places) and self._anywhere):
+            return ""
+        return self.places[k % len(self.places)]
 
     def _start(self, place: str) -> Member:
         resources = {place: _PRESENCE} if place else {}
@@ -417,4 +432,6 @@ def workers(
     ...     for seed in range(10):
     ...         zoo.minimize(f, bounds, seed=seed, workers=crew)
     """
+    if isinstance(places, str):
+        raise InputError(f"places must be a list of names, got {places!r}")
     return Crew(build(Placement, placement | {"workers": str(number)}), places=places)

@@ -31,6 +31,8 @@ _CHECKPOINTING = 0.05
 _GRACE = 2.0
 #: Seconds beyond a method's patience after which a worker that does not answer is taken for dead.
 _SILENCE = 10.0
+#: Seconds that a place may be without a worker.
+_DESERTED = 600.0
 #: Seconds that shards wait for a worker of their own before others take them.
 _VACANCY = 5.0
 
@@ -156,12 +158,13 @@ class RayHost:
         faults: dict[int, Fault] = {}
         counts: list[tuple[_Call, Reply]] = []
         end: float | None = None
+        self._moved = set()
         while True:
-            self._moved = set()
             self._house()
             for index in self._moved:  # what they answered before is not in their new state
                 answers.pop(index, None)
                 counts = [(call, reply) for call, reply in counts if index not in call.shards]
+            self._moved = set()
             self._call_for(answers.keys(), method, *arguments)
             if not self._calls:
                 break
@@ -210,14 +213,13 @@ class RayHost:
     def _await(self) -> list[tuple[_Call, Reply]]:
         """Replies that come next; the shards of workers found dead, or silent, lose their home."""
         came: list[tuple[_Call, Reply]] = []
-        if self._patience is not None:
+        ready = self.crew.wait(list(self._calls))
+        if not ready and self._patience is not None:  # who is ready need not be waited for
             for call in list(self._calls.values()):
                 silent = time.perf_counter() - call.since
                 if silent > self._patience * len(call.shards) + _SILENCE and self._is_there(call):
                     self._bury(call.worker, f"no answer for {silent:.0f} s", call.shards)
-            if not self._calls:
-                return came
-        for reference in self.crew.wait(list(self._calls)):
+        for reference in ready:
             call = self._calls.pop(reference)
             try:
                 reply: Reply = self.crew.get(reference)
@@ -247,14 +249,14 @@ class RayHost:
 
     def _house(self) -> None:
         """Find every shard a worker: build it there, as far as the messages have come."""
+        since = time.perf_counter()
         while None in self._homes:
             orphans = [index for index, home in enumerate(self._homes) if home is None]
             self._vacancy()
             load = {k: self._homes.count(k) for k in self.crew.live()}
             wanted: dict[int, list[int]] = {}
             for index in orphans:
-                place = self._places[index]
-                fit = [k for k in load if place in ("", self.crew.members[k].place)]
+                fit = self.crew.suited(load, self._places[index])
                 if fit:
                     k = min(fit, key=lambda k: (load[k], k))
                     load[k] += 1
@@ -262,7 +264,11 @@ class RayHost:
             if not wanted:  # until there is a worker at their place
                 if self._cancelled():
                     raise Interrupted
-                self.crew.joined(0.1)
+                if time.perf_counter() - since > _DESERTED:
+                    raise RunError(
+                        f"no worker at the place {self._places[orphans[0]]!r} for {_DESERTED:g} s"
+                    )
+                time.sleep(0.0 if self.crew.joined(0.1) else 0.02)
             self._place(wanted)
 
     def _vacancy(self) -> None:
