@@ -13,12 +13,16 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
 from zoo.fzoos.kernels import Kernel
+from zoo.fzoos.sharing import shared
+from zoo.jit import cpu_name, source_digest
 from zoo.jit import kernel as compiled
 from zoo.lanes import LANES, fma, load, spread, store, total, widen
 from zoo.streams import lanes, normals
@@ -66,7 +70,7 @@ def _gradient(v, b, weights, x, out):
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features that all clients share; of one seed and size there is one in a process.
+    """Features that all clients share; of one seed and size there is one on a machine.
 
     Attributes
     ----------
@@ -121,16 +125,20 @@ class Features:
 
 @functools.lru_cache(maxsize=2)
 def features(seed: int, count: int, dimension: int, kernel: Kernel) -> Features:
-    """Features of a seed, drawn once in a process."""
+    """Features of a seed, drawn once on a machine."""
     padded = -(-dimension // LANES) * LANES
-    v = np.zeros((count, padded), np.float32)
-    row, block = lanes(min(count, _BLOCK), dimension)
-    out = np.empty(4 * len(row))
-    for at in range(0, count, _BLOCK):
-        _drawn(np.uint64(seed), at, dimension, row, block, out, v[at : at + _BLOCK])
     key = np.array([seed, 0], np.uint64)
     random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 1, int(_DIRECTIONS)]))
     b = random.uniform(0.0, 2.0 * math.pi, count)
-    if math.isfinite(kernel.freedom):  # frequencies of Student's distribution
-        v *= np.sqrt(kernel.freedom / random.chisquare(kernel.freedom, count))[:, None]
-    return Features(v, b, dimension)
+
+    def draw(v: Any) -> None:
+        row, block = lanes(min(count, _BLOCK), dimension)
+        out = np.empty(4 * len(row))
+        for at in range(0, count, _BLOCK):
+            _drawn(np.uint64(seed), at, dimension, row, block, out, v[at : at + _BLOCK])
+        if math.isfinite(kernel.freedom):  # frequencies of Student's distribution
+            v *= np.sqrt(kernel.freedom / random.chisquare(kernel.freedom, count))[:, None]
+
+    told = repr((source_digest("runtime"), cpu_name(), seed, count, dimension, kernel.freedom))
+    name = sha256(told.encode()).hexdigest()[:24]
+    return Features(shared(name, (count, padded), np.float32, draw), b, dimension)

@@ -28,6 +28,8 @@ from zoo.fzoos.shard import ClientShard
 from zoo.problem import Problem, never
 from zoo.runtime.protocol import Progress, State
 
+#: Seconds that a client may take on a worker, where no round_timeout says otherwise.
+_PATIENCE = 3600.0
 #: So many rounds in a row in which too few answer end the run.
 _DESERTED = 5
 
@@ -59,7 +61,7 @@ class Federation:
         self.job = job
         self.shards = len(job.problem.clients)
         self.places = tuple(client.place for client in job.problem.clients)
-        self.patience = job.config.round_timeout  # of a host, with a client
+        self.patience = job.config.round_timeout or _PATIENCE  # of a host, with a client
         self.concurrent = job.config.round_timeout is not None or all(
             getattr(client.objective, "concurrent", False) for client in job.problem.clients
         )
