@@ -8,6 +8,7 @@ pytest.register_assert_rewrite("commands")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items):
     """Tests with Ray wait a lot: one process runs all of them, first, and another the others."""
 
