@@ -202,8 +202,6 @@ class CBOConfig:
 
     def _check_device(self) -> None:
         if self.device == "cpu":
-            if self.precision != "float64":
-                raise InputError("precision float32 is for device cuda")
             return
         without = {
             "dynamics": ("polarized", "sampling"),

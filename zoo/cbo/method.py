@@ -89,6 +89,8 @@ class CBO:
         self._n = n = config.particles
         d = problem.dimension
         on_device = config.device == "cuda"
+        if config.precision != "float64" and not on_device:
+            raise InputError("precision float32 is for device cuda")
         wanted = config.shards or (1 if on_device else self._shards_for(n, d, config.runs))
         if on_device:
             if not isinstance(problem.objective, CompiledObjective):
