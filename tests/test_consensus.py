@@ -40,7 +40,8 @@ def consensus_of(alpha, x, energy, blocks=1, tile=3, center=None, about_last=Fal
     for b in range(blocks):
         add(alpha, x, energy, tile, c, sums, b, n * b // blocks, n * (b + 1) // blocks)
     covariance = np.zeros((dp, dp))
-    cs.merge(alpha, sums.head, sums.first_moment, sums.second_moment, about_last, c, covariance)
+    moments = sums.first_moment, sums.second_moment
+    cs.merge(alpha, sums.head, *moments, about_last, c, covariance, np.empty_like(covariance))
     return c, covariance
 
 
