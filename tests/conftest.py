@@ -21,6 +21,20 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not with_ray(item))
 
 
+@pytest.fixture(autouse=True)
+def _gpu_or_skip(request):
+    """Tests marked ``gpu`` need one, or the simulator; see test_simulator.py."""
+    if request.node.get_closest_marker("gpu") is None:
+        return
+    from zoo.cuda import require
+    from zoo.errors import InputError
+
+    try:
+        require()
+    except InputError:
+        pytest.skip("there is no GPU")
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """A head node with a dashboard, which jobs need; this process is connected to it."""

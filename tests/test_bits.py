@@ -103,7 +103,7 @@ def test_compiled_runs_interrupted_and_resumed(variant, shape, tmp_path):
     def cancelled():
         nonlocal calls
         calls += 1
-        return calls == 12
+        return calls == 8  # which is at step 63 at most, whatever a step takes
 
     with pytest.raises(Interrupted):
         launch(*parts, folder=folder, cancelled=cancelled)

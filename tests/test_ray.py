@@ -20,6 +20,8 @@ from zoo.runtime.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 SOME = ["anisotropic", "covariance-ess", "memory-batch-gate"]
+# Whatever a state may have: a covariance, best places, permutations, schedules, kicks, all of x.
+STATES = [*SOME, "batch-ess", "schedules", "kick", "hopping-batch", "polarized"]
 
 
 def kill(crew, k=0):
@@ -52,7 +54,7 @@ def test_any_number_of_workers(variant, shape, crews):
         assert_same(inline, zoo.minimize(FUNCTION, BOUNDS, workers=crew, **options))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", STATES)
 def test_a_worker_killed_in_the_middle(variant, crews):
     options = options_of(variant, "blocks") | {"steps": 120, "spread_tol": 0.0}
     inline = zoo.minimize(FUNCTION, BOUNDS, threads=1, **options)
@@ -69,8 +71,9 @@ def test_a_worker_killed_in_the_middle(variant, crews):
     assert [e.kind for e in seen if e.kind in (LOST, REPLAYED)] == [LOST, REPLAYED]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("variant", SOME)
+@pytest.mark.parametrize(
+    ("variant", "shape"), [*zip(SOME, SHAPES, strict=True), (SOME[0], "blocks")]
+)
 def test_several_workers_killed(variant, shape, crews):
     steps = {"one": 600_000, "blocks": 600, "runs": 50_000}[shape]
     options = options_of(variant, shape) | {"steps": steps, "spread_tol": 0.0}
@@ -93,16 +96,15 @@ import json, os, shutil, signal, sys
 import numpy as np
 sys.path[:0] = [sys.argv[1]]
 from test_bits import BOUNDS, FUNCTION, options_of
-from cbo_variants import VARIANTS
 import zoo
 from zoo.optimize import describe, launch, split_options
 from zoo.problem import Problem, as_objective
 from zoo.runtime.folder import RunFolder
 import zoo.runtime.distributed.worker  # before the forks, for their sake
 
-address, out = sys.argv[2:4]
+address, out, *variants = sys.argv[2:]
 zoo.minimize(FUNCTION, BOUNDS, steps=2)
-for variant in [variant for variant in VARIANTS for _ in range(3)]:
+for variant in [variant for variant in variants for _ in range(3)]:
     if os.path.exists(f"{out}/{variant}/snapshot.npz"):
         continue
     shutil.rmtree(f"{out}/{variant}", ignore_errors=True)
@@ -132,17 +134,24 @@ for variant in [variant for variant in VARIANTS for _ in range(3)]:
             crew=crew, placement=crew.placement, listeners=[listen], folder=folder,
         )
     os._exit(0)
-assert all(os.path.exists(f"{out}/{variant}/snapshot.npz") for variant in VARIANTS)
+assert all(os.path.exists(f"{out}/{variant}/snapshot.npz") for variant in variants)
 """
 
 
 @pytest.fixture(scope="module")
 def killed(cluster, tmp_path_factory):
-    """Run folders of every variant, left by drivers that were killed."""
+    """Run folders of some variants, left by drivers that were killed."""
     out = tmp_path_factory.mktemp("killed")
     (out / "driver.py").write_text(DRIVER)
     subprocess.run(
-        [sys.executable, out / "driver.py", str(ROOT / "tests"), cluster.address, str(out)],
+        [
+            sys.executable,
+            out / "driver.py",
+            str(ROOT / "tests"),
+            cluster.address,
+            str(out),
+            *STATES,
+        ],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         check=True,
@@ -152,7 +161,7 @@ def killed(cluster, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", STATES)
 def test_the_driver_killed_and_resumed_on_other_workers(variant, killed, crews, tmp_path):
     options = options_of(variant, "blocks") | {"steps": 400, "spread_tol": 0.0}
     inline = zoo.minimize(FUNCTION, BOUNDS, threads=1, **options)
@@ -454,7 +463,7 @@ def test_deadlines_and_interrupts_within_a_step(crews):
 
     started = time.perf_counter()
     result = zoo.minimize(slow, BOUNDS, workers=crews[2], particles=16, seconds=2.2)
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 10
     assert result.status == "seconds"
 
 

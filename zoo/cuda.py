@@ -32,7 +32,23 @@ def _backend() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Numba's own is deprecated in favour of numba-cuda
         from numba import cuda as backend
-    return backend
+    return _Simulated(backend) if SIMULATED else backend
+
+
+class _Simulated:
+    """Numba's simulator, for device functions of any module.
+
+    It puts itself in place of ``cuda`` among the names of each function that runs, which threads
+    that are in several functions of another module than the kernel's undo for each other.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._kernel = import_module("numba.cuda.simulator.kernel")
+
+    def __getattr__(self, name: str) -> Any:
+        running = self._kernel._get_kernel_context()
+        return getattr(self._backend if running is None else running, name)
 
 
 #: The module of kernels' names: ``cuda.jit``, ``cuda.threadIdx``, ...
@@ -103,6 +119,28 @@ def _device(function: Callable[..., Any]) -> Any:
     return cuda.jit(device=True)(function)
 
 
+#: Threads that see each other's registers; in the simulator every thread is alone.
+WARP = 1 if SIMULATED else 32
+
+if SIMULATED:
+
+    def _warp_total(value):
+        return value
+
+    def _rint(x):
+        return np.rint(x)
+
+else:
+
+    def _warp_total(value):
+        for distance in (16, 8, 4, 2, 1):
+            value += cuda.shfl_xor_sync(0xFFFFFFFF, value, distance)
+        return value
+
+    def _rint(x):
+        return _libdevice.rint(x)
+
+
 #: What the engine's intrinsics, and what the GPU has an instruction for, are on the device.
 _INTRINSICS: dict[Any, Any] = {
     jit.to_bits: _device(_to_bits),
@@ -113,6 +151,28 @@ _INTRINSICS: dict[Any, Any] = {
 
 #: a*b + c rounded once, of float64 and of float32; and a*b that no compiler fuses with a sum.
 fma, fmaf, product = _INTRINSICS[jit.fma], _device(_fmaf), _device(_product)
+
+#: Sum of a value over the threads of a warp, which all of them get; and the nearest whole number,
+#: the even one of two.
+warp_total, rint = _device(_warp_total), _device(_rint)
+
+
+@_device
+def block_total(value, scratch):
+    """Sum over the threads of a block, in a fixed order; all of them get it.
+
+    ``scratch`` is shared, and has a place for each warp.
+    """
+    value = warp_total(value)
+    cuda.syncthreads()
+    if cuda.threadIdx.x % WARP == 0:
+        scratch[cuda.threadIdx.x // WARP] = value
+    cuda.syncthreads()
+    total = scratch[0]
+    for warp in range(1, cuda.blockDim.x // WARP):
+        total += scratch[warp]
+    return total
+
 
 _made: dict[Any, Any] = {}
 

@@ -24,11 +24,11 @@ from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
 from zoo.cbo.advance import advance, record
 from zoo.cbo.kernels import SPREAD_EVERY
-from zoo.cuda import SIMULATED, cuda, device_function, multiprocessors
+from zoo.cuda import SIMULATED, block_total, cuda, device_function, multiprocessors
 from zoo.streams import INITIAL, KICK, MEMORY_NOISE, NOISE
 
 #: Threads of a block.
-THREADS = 4 if SIMULATED else 256
+THREADS = 2 if SIMULATED else 256
 #: Particles of a tile, at most, and the shared memory that one may take: a block has 48 KiB without
 #: asking, and what is declared below takes 22,528 bytes of them.
 _ROWS, _BYTES = 256, 24_576
@@ -159,21 +159,6 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     @cuda.jit(device=True)
     def one_of(k, z):
         return z[0] if k == 0 else (z[1] if k == 1 else (z[2] if k == 2 else z[3]))
-
-    @cuda.jit(device=True)
-    def total_of(value, scratch):
-        """Sum over the threads of a block, in a fixed order; all of them get it."""
-        me = cuda.threadIdx.x
-        cuda.syncthreads()
-        scratch[me] = value
-        cuda.syncthreads()
-        width = cuda.blockDim.x // 2
-        while width > 0:
-            if me < width:
-                scratch[me] += scratch[me + width]
-            cuda.syncthreads()
-            width //= 2
-        return scratch[0]
 
     @cuda.jit(device=True)
     def lowest_of(value, at, scratch, places):
@@ -401,15 +386,15 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             for i in range(me, rows, wide):
                 weights[i] = math.exp(-run.alpha * (values[i] - lowest))
                 total += weights[i]
-            weight = shrink * weight + total_of(total, scratch)
+            weight = shrink * weight + block_total(total, scratch)
             for j in range(me, d, wide):
                 moment = shrink * moments[item, j]
                 for i in range(rows):
                     v = y[r, a + i, j] if memory else tile[i * across + j * down]
                     moment += weights[i] * float(v)
                 moments[item, j] = moment
-        squares = total_of(squares, scratch)
-        nonfinite = total_of(nonfinite, scratch)
+        squares = block_total(squares, scratch)
+        nonfinite = block_total(nonfinite, scratch)
         best, place = lowest_of(best, place, scratch, numbers)
         if me == 0:
             part.lowest = lowest
@@ -455,11 +440,11 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             moved += float(part.moved)
             evaluations += float(part.evaluations)
             nonfinite += float(part.nonfinite)
-        weight = total_of(weight, scratch)
-        squares = total_of(squares, scratch)
-        moved = total_of(moved, scratch)
-        evaluations = total_of(evaluations, scratch)
-        nonfinite = total_of(nonfinite, scratch)
+        weight = block_total(weight, scratch)
+        squares = block_total(squares, scratch)
+        moved = block_total(moved, scratch)
+        evaluations = block_total(evaluations, scratch)
+        nonfinite = block_total(nonfinite, scratch)
         for j in range(me, d, wide):
             total = 0.0
             for g in range(groups):

@@ -130,6 +130,11 @@ class DeepZeroConfig:
     epochs: int = option(50, "Passes over the training data.", least=1)
     batch: int = option(128, "Samples of a step.", least=1, most=1 << 16)
     precision: str = option("single", "Of the network.", choices=("single", "double"))
+    device: str = option(
+        "cpu",
+        "cpu; or cuda: passes and changes on a GPU, of networks. Results differ by rounding.",
+        choices=("cpu", "cuda"),
+    )
     shards: int | None = option(
         None,
         "Pieces of the work of a step, so many workers have something to do; by default 1 for "
@@ -168,6 +173,8 @@ class DeepZeroConfig:
             If a black box is to be looked into.
         """
         oracle = self.oracle or ("rge" if black_box else "cge")
+        if black_box and self.device != "cpu":
+            raise InputError(f"device {self.device} is for networks: a black box is where it is")
         if black_box and oracle not in BLACK_BOX:
             raise InputError(
                 f"oracle {oracle} looks into a network: for black boxes there are "

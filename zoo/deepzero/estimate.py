@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,15 @@ from zoo.deepzero.directions import direction
 from zoo.deepzero.job import Job
 from zoo.deepzero.masks import kept_weights
 from zoo.deepzero.net.engine import Engine
+from zoo.errors import InputError
 
 Array = npt.NDArray[np.float64]
 
 #: Seconds that are spent on coordinates of one stage, at most a few of them.
 _TRIAL = 0.02
 _MOST = 200
+#: And of a GPU, which does hundreds of them at the same time.
+_MOST_AT_ONCE = 4000
 #: Directions that are tried, at most.
 _FEW = 10
 
@@ -33,7 +37,7 @@ class Estimate:
         Losses of a batch, one by one.
     steps : int
     seconds : float, optional
-        Of one core; None for a black box.
+        Of one core, or GPU; None for a black box, and where there is no GPU to try it on.
     memory : int
         Bytes that each thread takes.
     """
@@ -83,7 +87,7 @@ def _scoring(job: Job) -> int:
 def estimated(job: Job) -> Estimate:
     """Estimate the cost of a run; compiles, and measures, on this machine."""
     steps = job.config.epochs * job.steps_per_epoch
-    if job.network is None:
+    if job.network is None or not _here(job):
         return Estimate(queries_of(job), steps, None)
     engine = job.model()
     engine.load(*job.data.batch("train", batch_rows(*_batch(job), 0)))
@@ -109,11 +113,24 @@ def estimated(job: Job) -> Estimate:
     return Estimate(queries_of(job), steps, steps * each + once, memory)
 
 
+def _here(job: Job) -> bool:
+    """Whether this machine has what the job asks for; the workers' may be others."""
+    if job.config.device == "cpu":
+        return True
+    from zoo.cuda import require
+
+    try:
+        require()
+    except InputError:
+        return False
+    return True
+
+
 def _batch(job: Job) -> tuple[int, int, int]:
     return job.data.count("train"), job.config.batch, job.seed
 
 
-def _of_direction(job: Job, engine: Engine, theta: Array) -> float:
+def _of_direction(job: Job, engine: Any, theta: Array) -> float:
     """Seconds of a direction, and of the loss along it."""
     config, took, count = job.config, 0.0, 0
     engine.loss(theta)
@@ -125,7 +142,7 @@ def _of_direction(job: Job, engine: Engine, theta: Array) -> float:
     return took / count
 
 
-def _of_queries(job: Job, engine: Engine) -> float:
+def _of_queries(job: Job, engine: Any) -> float:
     """Seconds of the coordinates, or units, of a step."""
     assert job.network is not None
     config, total = job.config, 0.0
@@ -141,10 +158,11 @@ def _of_queries(job: Job, engine: Engine) -> float:
     return total
 
 
-def _seconds_of(engine: Engine, k: int, unit: bool) -> float:
+def _seconds_of(engine: Any, k: int, unit: bool) -> float:
     """Measured seconds of a coordinate, or of a unit's probes, of stage k."""
     stage, mu = engine.network.stages[k], 1e-3
     many = stage.channels if unit else stage.weights
+    most = _MOST if isinstance(engine, Engine) else _MOST_AT_ONCE
     count = 1
     while True:
         spread = np.linspace(0, many - 1, count).astype(np.int64)
@@ -154,6 +172,6 @@ def _seconds_of(engine: Engine, k: int, unit: bool) -> float:
         else:
             engine.derivatives(stage.weight + spread, mu)
         took = time.perf_counter() - started
-        if took > _TRIAL or count >= min(many, _MOST):
+        if took > _TRIAL or count >= min(many, most):
             return took / count
-        count = min(4 * count, many, _MOST)
+        count = min(4 * count, many, most)

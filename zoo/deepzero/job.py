@@ -112,11 +112,21 @@ class Job:
         return 1.0 - kept / sum(weights.values())
 
     def model(self, threads: int = 1, cancelled: Callable[[], bool] = never) -> Any:
-        """Network or black box at work."""
+        """Network or black box at work.
+
+        Raises
+        ------
+        InputError
+            If it is to be on a GPU, and there is none.
+        """
         if self.network is None:
             assert self.loss is not None
             return BlackBox(self.loss, self.template, cancelled)
         dtype = np.float32 if self.config.precision == "single" else np.float64
+        if self.config.device == "cuda":
+            from zoo.deepzero.net.device.engine import DeviceEngine
+
+            return DeviceEngine(self.network, self.samples, dtype, cancelled)
         return Engine(self.network, self.samples, dtype, threads, cancelled)
 
     @cached_property
@@ -124,6 +134,8 @@ class Job:
         """Pieces of a step; the same before and after GraSP."""
         if self.config.shards is not None:
             return self.config.shards
+        if self.config.device != "cpu":  # one of them keeps it busy
+            return 1
         return 1 if self.cost * self.config.batch < _LARGE else _PIECES
 
     @cached_property

@@ -88,7 +88,17 @@ class DeepZero:
     def shard(
         self, index: int, threads: int = 1, cancelled: Callable[[], bool] = never
     ) -> DeepZeroShard:
-        """Build a shard; see :class:`zoo.runtime.protocol.Method`."""
+        """Build a shard; see :class:`zoo.runtime.protocol.Method`.
+
+        Raises
+        ------
+        InputError
+            If it is to be on a GPU, and there is none.
+        """
+        if self.job.config.device == "cuda":
+            from zoo.cuda import require
+
+            require()
         models = vars(self).setdefault("_models", Models(self.job, threads, cancelled))
         return DeepZeroShard(index, self.job, models)
 

@@ -275,8 +275,10 @@ def told(job: Job, cost: Estimate) -> str:
     size = f"{job.size:,} parameters; {cost.steps:,} steps, {cost.queries:,.0f} queries"
     if cost.seconds is None:
         return size
-    memory = f", and {cost.memory / 1e6:,.0f} MB a thread" if cost.memory > 1e7 else ""
-    return f"{size}, about {_duration(cost.seconds)} of one core{memory}"
+    large = cost.memory > 1e7 and job.config.device == "cpu"
+    memory = f", and {cost.memory / 1e6:,.0f} MB a thread" if large else ""
+    of = "of one core" if job.config.device == "cpu" else "on this GPU"
+    return f"{size}, about {_duration(cost.seconds)} {of}{memory}"
 
 
 def _duration(seconds: float) -> str:

@@ -88,11 +88,11 @@ class Plan:
         self.network, self.samples, self.dtype = network, samples, np.dtype(dtype)
         table, sizes = _table(network)
         self.table: npt.NDArray[np.int64] = table
-        self._sizes = sizes
+        self.sizes = sizes
 
     def cache(self) -> Cache:
         """Memory of a pass."""
-        sizes = self._sizes
+        sizes = self.sizes
         return Cache(
             theta=np.zeros(self.network.parameters, self.dtype),
             a=self._rows(sizes["a"]),
@@ -109,7 +109,7 @@ class Plan:
 
     def scratch(self) -> Scratch:
         """Memory of a thread."""
-        sizes = self._sizes
+        sizes = self.sizes
         return Scratch(
             da=self._rows(sizes["a"]),
             dz=self._rows(sizes["conv"]),
@@ -127,7 +127,7 @@ class Plan:
 
     def nbytes(self, passes: int = 1) -> int:
         """Bytes of the caches of so many passes, and of the scratch memory of a thread."""
-        sizes = self._sizes
+        sizes = self.sizes
         length = row_length(self.samples, self.dtype.itemsize) * self.dtype.itemsize
         kept = sum(sizes[name] for name in ("a", "z", "gap", "u", "classes", "classes"))
         return (passes * kept + sizes["a"] + sizes["conv"] + 10) * length

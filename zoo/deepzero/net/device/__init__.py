@@ -1,0 +1,1 @@
+"""A network at work on a GPU: see :mod:`zoo.deepzero.net.device.engine`."""

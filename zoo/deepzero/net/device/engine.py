@@ -1,0 +1,283 @@
+"""A network at work on a GPU: what :class:`zoo.deepzero.net.engine.Engine` does, by its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.cuda import SIMULATED, cuda, multiprocessors, require
+from zoo.deepzero.net import columns as col
+from zoo.deepzero.net.cost import blocks, change_costs, stage_of, unit_costs
+from zoo.deepzero.net.device.changes import THREADS, changes
+from zoo.deepzero.net.device.convolution import tile_of
+from zoo.deepzero.net.device.passes import WIDE, passes
+from zoo.deepzero.net.network import Network
+from zoo.deepzero.net.plan import Plan
+from zoo.errors import InputError, Interrupted
+from zoo.problem import never
+
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+#: Operations of a launch: a look at whether to stop comes after each.
+_PIECE = 1e12
+#: Pixels of a unit that one block probes.
+_PROBED = 16
+#: Samples that rows are a multiple of, so that a warp's numbers begin where a sector does.
+_ALIGNED = 1 if SIMULATED else 32
+
+
+class Held:
+    """A batch, and what a pass over it has left; the names are those of :class:`Cache`."""
+
+    def __init__(self, plan: Plan, length: int) -> None:
+        sizes, put = plan.sizes, cuda.to_device
+
+        def rows(name: str) -> Any:
+            return put(np.zeros(max(1, sizes[name]) * length, plan.dtype))
+
+        self.a, self.z, self.gap, self.u, self.p = map(rows, ("a", "z", "gap", "u", "classes"))
+        self.theta = put(np.zeros(plan.network.parameters, plan.dtype))
+        self.weights: Any = None
+        self.y = put(np.zeros(plan.samples, np.int64))
+        self.whole = put(np.zeros(plan.samples))
+        self.inverse = put(np.zeros(max(1, sizes["channels"])))
+        self.moments = put(np.zeros((max(1, sizes["channels"]), 2)))
+
+
+class DeviceEngine:
+    """A network on a GPU, and the memory for batches of up to ``samples``.
+
+    Parameters
+    ----------
+    network : Network
+    samples : int
+    dtype : numpy dtype
+        float32 or float64.
+    cancelled : callable
+        True gives up what is under way.
+
+    Raises
+    ------
+    InputError
+        If there is no GPU, or its memory is too small.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        samples: int,
+        dtype: Any = np.float32,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        require()
+        self.network, self.cancelled = network, cancelled
+        self.plan = Plan(network, samples, dtype)
+        real = self.plan.dtype.type
+        self._passes, self._changes = passes(real), changes(real)
+        self._length = -(-samples // _ALIGNED) * _ALIGNED
+        order, bases = turned(network)
+        self._bases_here, self._padded = bases, len(order)
+        self._table = cuda.to_device(self.plan.table)
+        self._bases, self._order = cuda.to_device(bases), cuda.to_device(order)
+        self._conv = self._zeros(self.plan.sizes["conv"])
+        self._result = cuda.to_device(np.zeros(2))
+        self._base = self._held()
+        self._other: Held | None = None
+        self._change = change_costs(network, samples, False)
+        self._unit = unit_costs(network, samples)
+        self._scratch: Any = None
+        self.moments: Array = np.zeros((self.plan.sizes["channels"], 2))
+        self.samples = 0
+
+    def _zeros(self, rows: int) -> Any:
+        return cuda.to_device(np.zeros(max(1, rows) * self._length, self.plan.dtype))
+
+    def _held(self) -> Held:
+        held = Held(self.plan, self._length)
+        held.weights = cuda.to_device(np.zeros(self._padded, self.plan.dtype))
+        return held
+
+    def load(self, x: Any, y: Ints) -> None:
+        """Take up a batch: inputs (n, channels, height, width) and labels (n,)."""
+        self.samples = n = len(x)
+        inputs = np.zeros((int(np.prod(self.network.shape)), self._length), self.plan.dtype)
+        inputs[:, :n] = x.reshape(n, -1).T
+        self._inputs, self._labels = inputs.ravel(), np.zeros(self.plan.samples, np.int64)
+        self._labels[:n] = y
+        self._fill(self._base)
+        if self._other is not None:
+            self._fill(self._other)
+
+    def _fill(self, held: Held) -> None:
+        held.a[: self._inputs.size].copy_to_device(self._inputs)
+        held.y.copy_to_device(self._labels)
+
+    def base(self, theta: Array) -> float:
+        """Mean loss of the batch at ``theta``, from which changes will start."""
+        loss = self._pass(self._base, theta, True)[0] / self.samples
+        self.moments = self._base.moments.copy_to_host()[: len(self.moments)]
+        return loss
+
+    def loss(self, theta: Array) -> float:
+        """Mean loss of the batch at ``theta``; changes still start from the last base."""
+        if self._other is None:
+            self._other = self._held()
+            self._fill(self._other)
+        return self._pass(self._other, theta, True)[0] / self.samples
+
+    def evaluate(self, theta: Array, moments: Array) -> tuple[float, int]:
+        """Sum of the losses, and how many labels are right, normalized by ``moments``."""
+        self.moments = moments.copy()
+        if len(moments):
+            self._base.moments.copy_to_device(np.ascontiguousarray(moments))
+        return self._pass(self._base, theta, False)
+
+    def _pass(self, held: Held, theta: Array, training: bool) -> tuple[float, int]:
+        if self.cancelled():
+            raise Interrupted
+        run, n = self._passes, self.samples
+        with np.errstate(over="ignore"):  # then the loss is not finite, as will be told
+            held.theta.copy_to_device(theta.astype(self.plan.dtype))
+        run.turn[-(-self._padded // WIDE), WIDE](held.theta, self._order, held.weights)
+        for k, stage in enumerate(self.network.stages):
+            pixels = stage.height_conv * stage.width_conv
+            many, channels = tile_of(pixels)
+            grid = -(-stage.channels // channels), -(-pixels // (2 * many))
+            run.convolve[grid, THREADS](
+                self._table, k, held.a, held.theta, held.weights, self._bases_here[k], self._conv,
+                self._length, n,
+            )  # fmt: skip
+            run.finish[stage.channels, WIDE](
+                self._table, k, held.theta, self._conv, held.a, held.z, held.gap, held.u,
+                held.inverse, held.moments, self._length, n, training,
+            )  # fmt: skip
+        run.softmax[1, WIDE](
+            self.plan.table[-1, col.OUT_AT], self.network.classes, held.a, held.p, held.y,
+            held.whole, self._result, self._length, n,
+        )  # fmt: skip
+        total, right = self._result.copy_to_host()
+        return float(total), int(right)
+
+    def derivatives(self, coordinates: Ints, mu: float, central: bool = False) -> Array:
+        """Derivatives of the loss by coordinates, in ascending order; see :func:`cge`.
+
+        Raises
+        ------
+        Interrupted
+            If cancelled.
+        """
+        costs = self._change[stage_of(self.network, coordinates)] * (1 + central)
+        g, chosen = np.empty(len(coordinates)), np.ascontiguousarray(coordinates)
+
+        def launch(first: int, last: int, dz: Any, da: Any) -> None:
+            out = cuda.device_array(last - first, np.float64)
+            self._changes.cge[min(len(dz), last - first), THREADS](
+                self._table, self._bases, cuda.to_device(chosen[first:last]), mu,
+                int(central), *self._given(), dz, da, out, self._length, self.samples,
+            )  # fmt: skip
+            out.copy_to_host(g[first:last])
+
+        self._in_pieces(launch, costs)
+        return g
+
+    def probes(self, units: Ints, mu: float) -> Array:
+        """Derivatives by the weights and the bias of units (m, 2); see :func:`probe`."""
+        stages = self.network.stages
+        items, owner = [], []
+        for m, (k, c) in enumerate(units):
+            pixels = stages[k].height_conv * stages[k].width_conv
+            for first in range(0, pixels, _PROBED):
+                items.append((k, c, first, min(pixels, first + _PROBED)))
+                owner.append(m)
+        given = np.array(items, np.int64).reshape(-1, 4)
+        sizes = np.array([s.fan_in + (s.bias >= 0) for s in stages])[units[:, 0]]
+        widest = int(max(sizes, default=1))
+        parts = np.empty((len(given), widest))
+
+        def launch(first: int, last: int, dz: Any, da: Any) -> None:
+            out = cuda.to_device(np.zeros((last - first, widest)))
+            mass = cuda.device_array((len(dz), self._length), np.float64)
+            self._changes.probe[min(len(dz), last - first), THREADS](
+                self._table, self._bases, cuda.to_device(given[first:last]), mu, *self._given(),
+                dz, da, mass, out, self._length, self.samples,
+            )  # fmt: skip
+            out.copy_to_host(parts[first:last])
+
+        self._in_pieces(launch, self._unit[given[:, 0]])
+        sums = np.zeros((len(units), widest))
+        np.add.at(sums, np.array(owner, np.int64), parts)
+        return np.concatenate(
+            [np.zeros(0), *(row[:size] for row, size in zip(sums, sizes, strict=True))]
+        )
+
+    def _given(self) -> tuple[Any, ...]:
+        """What changes start from, as the kernels take it."""
+        held = self._base
+        names = ("weights", "theta", "a", "z", "gap", "u", "p", "y", "whole", "inverse")
+        return tuple(getattr(held, name) for name in names)
+
+    def _in_pieces(self, launch: Callable[[int, int, Any, Any], None], costs: Array) -> None:
+        """Launch for items ``first <= i < last``, so few that a request to stop is heard."""
+        if not len(costs):
+            return
+        if self._scratch is None:
+            self._scratch = self._memory()
+        pieces = int(np.ceil(float(costs.sum()) * self.samples / _PIECE))
+        for first, last in pairwise(blocks(costs, min(len(costs), max(1, pieces)))):
+            if self.cancelled():
+                raise Interrupted
+            if last > first:
+                launch(int(first), int(last), *self._scratch)
+
+    def _memory(self) -> tuple[Any, Any]:
+        """Rows of the changes that blocks follow: of convolutions, and of activations."""
+        rows = 1
+        for k, stage in enumerate(self.network.stages):
+            pixels = stage.height_conv * stage.width_conv
+            many = tile_of(pixels)[1] if k else 1
+            rows = max(
+                rows, pixels * min(many, stage.channels), stage.channels if pixels == 1 else 1
+            )
+        sizes = rows, self.plan.sizes["a"] - int(np.prod(self.network.shape))
+        bytes_each = sum(sizes) * self._length * self.plan.dtype.itemsize
+        count = 2 if SIMULATED else 4 * multiprocessors()
+        if not SIMULATED:
+            free, _ = cuda.current_context().get_memory_info()
+            count = min(count, int(0.8 * free // bytes_each))
+        if count < 1:
+            raise InputError(
+                f"the GPU's memory is too small for this network and batch: one block of its "
+                f"threads takes {bytes_each / 1e9:.3g} GB"
+            )
+        dz, da = (
+            cuda.device_array((count, size * self._length), self.plan.dtype) for size in sizes
+        )
+        return dz, da
+
+
+def turned(network: Network) -> tuple[Ints, Ints]:
+    """Where weights go for the convolutions: of each, its place in theta, -1 for none.
+
+    A stage's have the order (tap, input channel, channel), and its channels whole tiles. Also where
+    each stage's begin.
+    """
+    order: list[Any] = []
+    bases, at = [], 0
+    for stage in network.stages:
+        channels = tile_of(stage.height_conv * stage.width_conv)[1]
+        padded = -(-stage.channels // channels) * channels
+        taps = stage.kernel_height * stage.kernel_width
+        places = np.full((taps, stage.channels_in, padded), -1, np.int64)
+        own = stage.weight + np.arange(stage.weights).reshape(
+            stage.channels, stage.channels_in, taps
+        )
+        places[:, :, : stage.channels] = own.transpose(2, 1, 0)
+        order.append(places.ravel())
+        bases.append(at)
+        at += places.size
+    return np.concatenate(order), np.array(bases, np.int64)

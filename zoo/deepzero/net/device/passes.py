@@ -1,0 +1,194 @@
+"""Passes over a batch on a GPU: the kernels that a change of a parameter starts from.
+
+What they compute is that of :mod:`zoo.deepzero.net.forward`; rows have ``length`` numbers, and lie
+in one flat array.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import float64
+
+from zoo.cuda import SIMULATED, WARP, block_total, cuda, rint
+from zoo.deepzero.net import columns as col
+from zoo.deepzero.net.device.convolution import MAP, SINGLE, convolution
+from zoo.deepzero.net.forward import EPS
+
+#: Threads of a block that has a channel to itself.
+WIDE = 2 if SIMULATED else 1024
+_WARPS = WIDE // WARP
+
+
+class Passes(NamedTuple):
+    """Kernels of a pass."""
+
+    turn: Any
+    convolve: Any
+    finish: Any
+    softmax: Any
+
+
+@functools.cache
+def activation_of(real: Any) -> Any:
+    """Device function: the activation of a number."""
+    zero, one = real(0), real(1)
+
+    @cuda.jit(device=True)
+    def activate(u, kind, levels):
+        if kind == 1:
+            return zero if u <= zero else u  # not finite is to be seen
+        if kind == 2:
+            return real(math.tanh(u))
+        if kind == 3:
+            return one if u > zero else zero
+        if kind == 4:
+            many = real(levels)
+            return real(rint(min(max(u, zero), one) * many)) / many
+        return u
+
+    return activate
+
+
+@functools.cache
+def passes(real: Any) -> Passes:
+    """Kernels of a pass in a precision."""
+    activate = activation_of(real)
+    small, large = convolution(real, SINGLE, False), convolution(real, MAP, False)
+
+    @cuda.jit
+    def turn(theta, order, weights):
+        """Weights in the order of the convolutions; 0 where there is none."""
+        i = cuda.grid(1)
+        if i < len(weights):
+            weights[i] = theta[order[i]] if order[i] >= 0 else real(0)
+
+    @cuda.jit
+    def convolve(table, k, a, theta, weights, base, z, length, n):
+        """Convolution of stage k; a block has a tile's channels at some pixels."""
+        stage = table[k]
+        pixels = stage[col.HCONV] * stage[col.WCONV]
+        none = cuda.local.array(1, real)
+        share = (pixels + cuda.gridDim.y - 1) // cuda.gridDim.y
+        begin = cuda.blockIdx.y * share
+        end = min(pixels, begin + share)
+        if begin >= end:
+            return
+        if pixels == 1:
+            c = cuda.blockIdx.x * SINGLE[1]
+            small(
+                stage, a, stage[col.IN_AT], 0, stage[col.CIN], weights, base, theta, c, begin, end,
+                z, c, z, none, length, n,
+            )  # fmt: skip
+        else:
+            c = cuda.blockIdx.x * MAP[1]
+            large(
+                stage, a, stage[col.IN_AT], 0, stage[col.CIN], weights, base, theta, c, begin, end,
+                z, c * pixels, z, none, length, n,
+            )  # fmt: skip
+
+    @cuda.jit
+    def finish(table, k, theta, conv, a, z, gap, u, inverse, moments, length, n, training):
+        """What follows the convolution of a channel; a block has it to itself."""
+        scratch = cuda.shared.array(_WARPS, float64)
+        stage, c = table[k], cuda.blockIdx.x
+        me, wide = cuda.threadIdx.x, cuda.blockDim.x
+        pixels, wconv = stage[col.HCONV] * stage[col.WCONV], stage[col.WCONV]
+        own = c * pixels * length
+        normalized = stage[col.GAMMA] >= 0
+        scale, shift = real(1), real(0)
+        if normalized:
+            channel = stage[col.CHANNEL_AT] + c
+            if training:
+                total = 0.0
+                for q in range(me, pixels * n, wide):
+                    total += conv[own + q // n * length + q % n]
+                mean = block_total(total, scratch) / (pixels * n)
+                total = 0.0
+                for q in range(me, pixels * n, wide):
+                    away = float64(conv[own + q // n * length + q % n]) - mean
+                    total += away * away
+                variance = block_total(total, scratch) / (pixels * n)
+                if me == 0:
+                    moments[channel, 0], moments[channel, 1] = mean, variance
+            else:
+                mean, variance = moments[channel, 0], moments[channel, 1]
+            into = 1.0 / math.sqrt(variance + EPS) if variance < np.inf else np.nan
+            if me == 0:
+                inverse[channel] = into
+            centre = real(mean)
+            z_at = (stage[col.Z_AT] + c * pixels) * length
+            for q in range(me, pixels * n, wide):
+                at = q // n * length + q % n
+                z[z_at + at] = conv[own + at] - centre
+            scale = real(theta[stage[col.GAMMA] + c] * into)
+            shift = theta[stage[col.BETA] + c]
+            for q in range(me, pixels * n, wide):
+                at = q // n * length + q % n
+                conv[own + at] = scale * z[z_at + at] + shift
+        source = c - stage[col.SHORTCUT_CHANNEL]
+        if stage[col.SHORTCUT] >= 0 and source >= 0 and source < stage[col.SHORTCUT_C]:
+            step = stage[col.SHORTCUT_STRIDE]
+            for q in range(me, pixels * n, wide):
+                y, x = q // n // wconv * step, q // n % wconv * step
+                there = (source * stage[col.SHORTCUT_H] + y) * stage[col.SHORTCUT_W] + x
+                there += stage[col.SHORTCUT_AT]
+                conv[own + q // n * length + q % n] += a[there * length + q % n]
+        cuda.syncthreads()
+        size, hpool, wpool = stage[col.MAXPOOL], stage[col.HPOOL], stage[col.WPOOL]
+        for q in range(me, hpool * wpool * n, wide):
+            r, b = q // n, q % n
+            first = r // wpool * size * wconv + r % wpool * size
+            most = conv[own + first * length + b]
+            for i in range(1, size * size):
+                pixel = first + i // size * wconv + i % size
+                most = max(most, conv[own + pixel * length + b])
+            u[(stage[col.U_AT] + c * hpool * wpool + r) * length + b] = most
+            for i in range(size * size if size > 1 else 0):
+                pixel = first + i // size * wconv + i % size
+                there = (stage[col.GAP_AT] + c * pixels + pixel) * length + b
+                gap[there] = conv[own + pixel * length + b] - most
+        cuda.syncthreads()
+        high, across = stage[col.AVERAGE_H], stage[col.AVERAGE_W]
+        share = real(1.0 / (high * across))
+        rows = stage[col.H] * stage[col.W]
+        for q in range(me, rows * n, wide):
+            r, b = q // n, q % n
+            first = r // stage[col.W] * high * wpool + r % stage[col.W] * across
+            total = real(0)
+            for i in range(high * across):
+                pixel = stage[col.U_AT] + c * hpool * wpool
+                pixel += first + i // across * wpool + i % across
+                bent = activate(u[pixel * length + b], stage[col.ACTIVATION], stage[col.LEVELS])
+                total += bent * share
+            a[(stage[col.OUT_AT] + c * rows + r) * length + b] = total
+
+    @cuda.jit
+    def softmax(at, classes, a, p, y, whole, result, length, n):
+        """Probabilities; the sum of the losses, and how many are right, into ``result``."""
+        scratch = cuda.shared.array(_WARPS, float64)
+        total, right = 0.0, 0.0
+        for b in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+            most, first = -np.inf, 0
+            for c in range(classes):
+                logit = float64(a[(at + c) * length + b])
+                if logit > most or logit != logit:
+                    most, first = logit, c
+            mass = 0.0
+            for c in range(classes):
+                mass += math.exp(float64(a[(at + c) * length + b]) - most)
+            for c in range(classes):
+                logit = float64(a[(at + c) * length + b])
+                p[c * length + b] = real(math.exp(logit - most) / mass)
+            whole[b] = most + math.log(mass)
+            total += whole[b] - float64(a[(at + y[b]) * length + b])
+            right += 1.0 if first == y[b] else 0.0
+        total = block_total(total, scratch)
+        right = block_total(right, scratch)
+        if cuda.threadIdx.x == 0:
+            result[0], result[1] = total, right
+
+    return Passes(turn, convolve, finish, softmax)
