@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from cli.main import main
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +57,14 @@ def until(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def every_third(kinds):
+    """Parameters of a test: every third one of them, and the others slow."""
+    return [
+        pytest.param(kind, marks=[pytest.mark.slow] if at % 3 else [])
+        for at, kind in enumerate(kinds)
+    ]
 
 
 def left_behind(folder, before):

@@ -121,7 +121,10 @@ def test_a_worker_killed_in_the_middle(found, here, crews, monkeypatch):
     assert outcome(here / "killed") == outcome(found)
 
 
-@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+)
 def test_killed_and_resumed(end, code, here, capsys):
     small = ["--target", "exp2", "--max-ops", "6", "--islands", "3", "--batch", "40", "--seed", "4"]
     small += ["--candidates", "3000", "--threads", "1"]

@@ -4,7 +4,7 @@ import signal
 
 import numpy as np
 import pytest
-from commands import ran, start, until
+from commands import every_third, ran, start, until
 from deepzero_runs import (
     FIRST,
     KINDS,
@@ -44,7 +44,7 @@ def on(crew, folder, **options):
     return launch(prepared, folder=kept, snapshot=snapshot, **place, **options)
 
 
-@pytest.mark.parametrize("kind", SHARED)
+@pytest.mark.parametrize("kind", every_third(SHARED))
 def test_the_same_bits_on_any_number_of_workers(kind, here, capsys, crews):
     deepzero(capsys, *KINDS[kind], "--seed", "5", "--out", "whole")
     for count, crew in crews.items():
@@ -72,7 +72,9 @@ def test_interrupted_here_and_resumed_on_workers(kind, here, monkeypatch, capsys
     assert outcome(here / "cut") == outcome(here / "whole")
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "end", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_the_driver_ended_in_the_middle(end, here, capsys, cluster, crews):
     given = ["--oracle", "node", "--epochs", "300", "--shards", "2"]
     there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2", "--workers", "2"]

@@ -1,24 +1,38 @@
 """Networks on a GPU beside those of the CPU, which are tested against plain NumPy."""
 
+import os
+
 import numpy as np
 import pytest
-from commands import ran
+from commands import every_third, ran
 from test_deepzero_gradients import MU, NETS, problem, single
 
 from zoo.deepzero.net.engine import Engine
 
 gpu = pytest.mark.gpu
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 COUNT = 5
 #: Coordinates, or units, of each stage that are looked at: the simulator is slow.
 FEW = 2
 
 
-def engines(name, dtype, count=COUNT):
+#: Networks whose first stages have whole convolutions after them.
+LONG = {
+    "residual": NETS["residual"],
+    "long way": NETS["long way"],
+    "pools": ("conv 2, bn, relu, maxpool, conv 3, bn, relu, avgpool 2, conv 2 kernel=2 bias=no, "
+              "tanh, (conv 3 kernel=1, bn, conv 3 kernel=1), quantize 4, maxpool, dense 3",
+              (1, 8, 9)),
+}  # fmt: skip
+
+
+def engines(name, dtype, count=COUNT, **options):
     """Problem, and both engines after a pass."""
     from zoo.deepzero.net.device.engine import DeviceEngine
 
-    given = problem(*NETS[name], count=count)
-    here, there = Engine(given.net, count, dtype), DeviceEngine(given.net, count, dtype)
+    given = problem(*LONG.get(name, NETS.get(name)), count=count)
+    here = Engine(given.net, count, dtype)
+    there = DeviceEngine(given.net, count, dtype, **options)
     for engine in (here, there):
         engine.load(given.x, given.y)
         engine.base(given.theta)
@@ -54,7 +68,7 @@ def test_passes(name):
 
 
 @gpu
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", every_third(NETS))
 def test_derivatives(name):
     given, here, there = engines(name, "float64")
     chosen = some_coordinates(given.net)
@@ -70,6 +84,24 @@ def test_derivatives_in_single_precision(name):
     chosen = some_coordinates(given.net)
     expected, found = (engine.derivatives(chosen, MU) for engine in (here, there))
     np.testing.assert_allclose(found, expected, rtol=0, atol=3e-4 * np.abs(expected).max())
+
+
+@gpu
+@pytest.mark.parametrize("name", LONG)
+def test_stacked_changes(name, monkeypatch):
+    from zoo.deepzero.net.device.stacked import Stacked
+
+    if not SIMULATED:
+        pytest.importorskip("torch")
+    made = []
+    monkeypatch.setattr(Stacked, "at_once", lambda self, k, n: made.append(k) or 3)
+    given, here, there = engines(name, "float64", 3, stacked=True)
+    chosen = some_coordinates(given.net)
+    for central in (False, True) if name == "pools" else (False,):
+        expected, found = (e.derivatives(chosen, MU, central) for e in (here, there))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    assert set(made) == set(range(len(given.net.stages) - 3))
+    np.testing.assert_array_equal(there.derivatives(chosen, MU, central), found)
 
 
 @gpu

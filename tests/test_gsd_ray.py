@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from commands import ran, start, until
+from commands import every_third, ran, start, until
 from test_gsd_run import (
     FEW,
     KINDS,
@@ -51,7 +51,7 @@ def on(crew, folder, **options):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", every_third(KINDS))
 def test_the_same_measurements_give_the_same_table(kind, here, capsys, crews):
     first = gsd(capsys, *KINDS[kind], *FEW, "--seed", "5", "--out", "first.csv")
     spent = (here / "people.csv.ledger").read_bytes()
@@ -88,7 +88,9 @@ def test_interrupted_here_and_resumed_on_workers(kind, here, monkeypatch, capsys
     assert (here / "cut.csv").read_bytes() == (here / "whole.csv").read_bytes()
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "end", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_the_driver_ended_in_a_round(end, here, capsys, cluster, crews):
     search = ["--batch", "32", "--tolerance", "0", "--below-noise", "0", "--candidates", "200000"]
     given = [*SEEDED, *search] if end == signal.SIGINT else [*SEEDED, *MORE, "--batch", "8"]

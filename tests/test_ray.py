@@ -21,7 +21,8 @@ from zoo.runtime.folder import RunFolder
 ROOT = Path(__file__).parent.parent
 SOME = ["anisotropic", "covariance-ess", "memory-batch-gate"]
 # Whatever a state may have: a covariance, best places, permutations, schedules, kicks, all of x.
-STATES = [*SOME, "batch-ess", "schedules", "kick", "hopping-batch", "polarized"]
+OTHERS = ["batch-ess", "schedules", "kick", "hopping-batch", "polarized"]
+STATES = [*SOME, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 
 def kill(crew, k=0):
@@ -72,7 +73,12 @@ def test_a_worker_killed_in_the_middle(variant, crews):
 
 
 @pytest.mark.parametrize(
-    ("variant", "shape"), [*zip(SOME, SHAPES, strict=True), (SOME[0], "blocks")]
+    ("variant", "shape"),
+    [
+        pytest.param("anisotropic", "one", marks=pytest.mark.slow),
+        ("covariance-ess", "blocks"),
+        ("memory-batch-gate", "runs"),
+    ],
 )
 def test_several_workers_killed(variant, shape, crews):
     steps = {"one": 600_000, "blocks": 600, "runs": 50_000}[shape]
@@ -150,7 +156,8 @@ def killed(cluster, tmp_path_factory):
             str(ROOT / "tests"),
             cluster.address,
             str(out),
-            *STATES,
+            *SOME,
+            *OTHERS,
         ],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT,
@@ -383,7 +390,7 @@ def test_stragglers_are_sent_twice_and_count_once(crews, tmp_path):
     assert through.workers["copies"] >= 1
 
 
-@pytest.mark.parametrize("method", ["cbo", "cma"])
+@pytest.mark.parametrize("method", ["cbo", pytest.param("cma", marks=pytest.mark.slow)])
 def test_evaluating_workers_killed(method, crews):
     def slow(x):
         time.sleep(0.004)
@@ -597,6 +604,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_a_node_is_lost_and_another_joins(tmp_path):
     (tmp_path / "nodes.py").write_text(NODES)
     ran = subprocess.run(

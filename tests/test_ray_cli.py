@@ -107,7 +107,7 @@ def test_a_ray_of_its_own_leaves_nothing(here):
     leaves_nothing(process.pid)
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize("whole_group", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_sigterm_with_a_ray_of_its_own(here, whole_group):
     arguments = [*SLOW, "--steps", "40"]
     process = start("run", "cbo", *arguments, "--workers", "2", "--out", "run")
@@ -124,7 +124,9 @@ def test_sigterm_with_a_ray_of_its_own(here, whole_group):
         assert json.loads(out)["x"] == same_run(here, *arguments)["x"]
 
 
-@pytest.mark.parametrize("part", ["raylet/raylet", "gcs/gcs_server"])
+@pytest.mark.parametrize(
+    "part", [pytest.param("raylet/raylet", marks=pytest.mark.slow), "gcs/gcs_server"]
+)
 def test_a_ray_that_is_gone_ends_the_run_which_resumes(here, part):
     arguments = [*SLOW, "--steps", "300"]
     process = start("run", "cbo", *arguments, "--workers", "2", "--out", "run")
@@ -143,7 +145,9 @@ def test_a_ray_that_is_gone_ends_the_run_which_resumes(here, part):
     leaves_nothing(process.pid)
 
 
-@pytest.mark.parametrize("end", ["worker", "driver", "interrupt"])
+@pytest.mark.parametrize(
+    "end", ["driver", *(pytest.param(e, marks=pytest.mark.slow) for e in ("worker", "interrupt"))]
+)
 def test_no_program_outlives_the_run(here, end):
     program = here / "program.sh"
     program.write_text("#!/bin/sh\nsleep 61.25\necho 1\n")  # a child of its own

@@ -16,10 +16,23 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 pytestmark = pytest.mark.skipif(SIMULATED, reason="we are in it")
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in HERE.glob("test_gpu_*.py")))
+FILES = sorted(path.name for path in HERE.glob("test_gpu_*.py") if path.name != "test_gpu_ray.py")
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_in_the_simulator(file):
     env = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
-    command = [sys.executable, "-m", "pytest", "-v", "-x", "-m", "gpu", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-x",
+        "-m",
+        "gpu and not slow",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         [*command, HERE / file], env=env, cwd=HERE.parent, capture_output=True, text=True
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -273,36 +273,50 @@ def _table(programs: Sequence[Program], real: Any) -> tuple[Any, Any, Any, Any, 
     return ops, lengths, constants, rests, counts
 
 
-def evaluate(programs: Sequence[Program], x: Any, real: str = "float64") -> Any:
-    """Values (P, N) of programs at points (N,), in the arithmetic of float32 or float64."""
-    ops, lengths, constants, _, counts = _table(programs, real)
-    points = np.ascontiguousarray(x, real)
-    row = THREADS * points.itemsize * (1 + constants.shape[1] + ops.shape[1])
-    columns = max(1, min(_COLUMNS, _BYTES // row))
-    out = cuda.device_array((len(programs), len(points)), points.dtype)
+def prepared(
+    programs: Sequence[Program], x: Any, real: str = "float64", low: Any = None
+) -> Callable[[], tuple[Any, ...]]:
+    """Launch of programs at points (N,): returns their values (P, N), which stay on the device.
+
+    ``real`` is float32, float64 or "double-double"; the last has high and low parts, of points
+    (``low``) and of values.
+    """
+    double = real == "double-double"
+    ops, lengths, constants, rests, counts = _table(programs, np.float64 if double else real)
+    points = np.ascontiguousarray(x, constants.dtype)
+    shape, registers = (len(programs), len(points)), 1 + constants.shape[1] + ops.shape[1]
+    row = (2 if double else 1) * THREADS * points.itemsize * registers
+    columns = 1 if double else max(1, min(_COLUMNS, _BYTES // row))
     chunks = -(-len(points) // (THREADS * columns))
     blocks = max(1, min(chunks, 16 * multiprocessors() // len(programs) + 1))
-    _values(real)[(blocks, len(programs)), THREADS, 0, row * columns](
-        *map(cuda.to_device, (ops, lengths, constants, counts)),
-        columns,
-        cuda.to_device(points),
-        out,
-    )
+    place = (blocks, len(programs)), THREADS, 0, row * columns
+    out = cuda.device_array(shape, points.dtype)
+    if double:
+        rest = np.zeros_like(points) if low is None else np.ascontiguousarray(low, np.float64)
+        given = [*map(cuda.to_device, (ops, lengths, constants, rests, counts, points, rest))]
+        outs: tuple[Any, ...] = (out, cuda.device_array(shape, np.float64))
+        kernel = _dd_values
+    else:
+        given = [*map(cuda.to_device, (ops, lengths, constants, counts)), columns]
+        given.append(cuda.to_device(points))
+        outs, kernel = (out,), _values(real)
+
+    def launch() -> tuple[Any, ...]:
+        kernel[place](*given, *outs)
+        return outs
+
+    return launch
+
+
+def evaluate(programs: Sequence[Program], x: Any, real: str = "float64") -> Any:
+    """Values (P, N) of programs at points (N,), in the arithmetic of float32 or float64."""
+    (out,) = prepared(programs, x, real)()
     return out.copy_to_host()
 
 
 def evaluate_dd(programs: Sequence[Program], x: Any, low: Any = None) -> tuple[Any, Any]:
     """High and low parts (P, N) of the values of programs, in double-double precision."""
-    ops, lengths, constants, rests, counts = _table(programs, np.float64)
-    points = np.ascontiguousarray(x, np.float64)
-    rest = np.zeros_like(points) if low is None else np.ascontiguousarray(low, np.float64)
-    shape = len(programs), len(points)
-    out, out_low = cuda.device_array(shape, np.float64), cuda.device_array(shape, np.float64)
-    chunks = -(-len(points) // THREADS)
-    blocks = max(1, min(chunks, 16 * multiprocessors() // len(programs) + 1))
-    held = 2 * THREADS * 8 * (1 + constants.shape[1] + ops.shape[1])
-    given = (ops, lengths, constants, rests, counts, points, rest)
-    _dd_values[(blocks, len(programs)), THREADS, 0, held](*map(cuda.to_device, given), out, out_low)
+    out, out_low = prepared(programs, x, "double-double", low)()
     return out.copy_to_host(), out_low.copy_to_host()
 
 

@@ -135,6 +135,13 @@ class DeepZeroConfig:
         "cpu; or cuda: passes and changes on a GPU, of networks. Results differ by rounding.",
         choices=("cpu", "cuda"),
     )
+    convolutions: str = option(
+        "auto",
+        "On a GPU, of changes of whole maps. kernels: zoo's own. torch: PyTorch's, of many changes "
+        "stacked, whose factors have 10 bits in single precision (TF32). auto: torch for large "
+        "networks, such as resnet20.",
+        choices=("auto", "kernels", "torch"),
+    )
     shards: int | None = option(
         None,
         "Pieces of the work of a step, so many workers have something to do; by default 1 for "
@@ -152,6 +159,8 @@ class DeepZeroConfig:
             raise InputError(
                 f"sparsity must be >= 0 and < 1, got {self.sparsity:g}: nothing is left"
             )
+        if self.device == "cpu" and self.convolutions != "auto":
+            raise InputError(f"convolutions {self.convolutions} is for device cuda")
         oracle = self.oracle
         for name, oracles in _ONLY.items():
             given = getattr(self, name) != getattr(DeepZeroConfig, name)

@@ -24,6 +24,8 @@ Ints = npt.NDArray[np.int64]
 #: Costs of a step (:func:`zoo.deepzero.net.cost.change_costs`) from which on it is cut in pieces.
 _LARGE = 2e9
 _PIECES = 8
+#: And, of a batch, from which on changes are stacked on a GPU.
+_LARGEST = 1e13
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +128,16 @@ class Job:
         if self.config.device == "cuda":
             from zoo.deepzero.net.device.engine import DeviceEngine
 
-            return DeviceEngine(self.network, self.samples, dtype, cancelled)
+            return DeviceEngine(self.network, self.samples, dtype, cancelled, self.stacked)
         return Engine(self.network, self.samples, dtype, threads, cancelled)
+
+    @property
+    def stacked(self) -> bool:
+        """Whether a library convolves changes on a GPU."""
+        chosen = self.config.convolutions
+        if chosen == "auto":
+            return float(self._full_costs.sum()) * self.config.batch > _LARGEST
+        return chosen == "torch"
 
     @cached_property
     def shards(self) -> int:

@@ -12,9 +12,11 @@ import numpy.typing as npt
 from zoo.cuda import SIMULATED, cuda, multiprocessors, require
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.cost import blocks, change_costs, stage_of, unit_costs
-from zoo.deepzero.net.device.changes import THREADS, changes
+from zoo.deepzero.net.device.changes import changes
 from zoo.deepzero.net.device.convolution import tile_of
+from zoo.deepzero.net.device.following import THREADS
 from zoo.deepzero.net.device.passes import WIDE, passes
+from zoo.deepzero.net.device.stacked import Plain, Stacked, Torch
 from zoo.deepzero.net.network import Network
 from zoo.deepzero.net.plan import Plan
 from zoo.errors import InputError, Interrupted
@@ -60,11 +62,13 @@ class DeviceEngine:
         float32 or float64.
     cancelled : callable
         True gives up what is under way.
+    stacked : bool
+        Whether a library convolves the changes of early stages; see :class:`Stacked`.
 
     Raises
     ------
     InputError
-        If there is no GPU, or its memory is too small.
+        If there is no GPU, or its memory is too small, or the library is not there.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class DeviceEngine:
         samples: int,
         dtype: Any = np.float32,
         cancelled: Callable[[], bool] = never,
+        stacked: bool = False,
     ) -> None:
         require()
         self.network, self.cancelled = network, cancelled
@@ -91,6 +96,12 @@ class DeviceEngine:
         self._change = change_costs(network, samples, False)
         self._unit = unit_costs(network, samples)
         self._scratch: Any = None
+        self._stacked: Stacked | None = None
+        if stacked:
+            library = Plain(dtype) if SIMULATED else Torch(dtype)
+            self._stacked = Stacked(
+                network, self._table, self._bases, dtype, self._length, library, _free() // 3
+            )
         self.moments: Array = np.zeros((self.plan.sizes["channels"], 2))
         self.samples = 0
 
@@ -121,6 +132,8 @@ class DeviceEngine:
         """Mean loss of the batch at ``theta``, from which changes will start."""
         loss = self._pass(self._base, theta, True)[0] / self.samples
         self.moments = self._base.moments.copy_to_host()[: len(self.moments)]
+        if self._stacked is not None:
+            self._stacked.base(theta, self._base, self.plan.table, self.samples)
         return loss
 
     def loss(self, theta: Array) -> float:
@@ -171,8 +184,36 @@ class DeviceEngine:
         Interrupted
             If cancelled.
         """
-        costs = self._change[stage_of(self.network, coordinates)] * (1 + central)
-        g, chosen = np.empty(len(coordinates)), np.ascontiguousarray(coordinates)
+        stages = stage_of(self.network, coordinates)
+        first = 0
+        g = np.empty(len(coordinates))
+        if self._stacked is not None:
+            first = int(np.searchsorted(stages, self._stacked.stages))
+            self._stack(coordinates[:first], stages[:first], mu, central, g[:first])
+        self._launched(coordinates[first:], stages[first:], mu, central, g[first:])
+        return g
+
+    def _stack(self, coordinates: Ints, stages: Ints, mu: float, central: bool, g: Array) -> None:
+        """Derivatives by coordinates of early stages, into g."""
+        assert self._stacked is not None
+        at = 0
+        while at < len(coordinates):
+            if self.cancelled():
+                raise Interrupted
+            k = int(stages[at])
+            end = int(np.searchsorted(stages, k, side="right"))
+            end = min(end, at + self._stacked.at_once(k, self.samples))
+            g[at:end] = self._stacked.derivatives(
+                k, coordinates[at:end], mu, central, self._base, self.samples
+            )
+            at = end
+
+    def _launched(
+        self, coordinates: Ints, stages: Ints, mu: float, central: bool, g: Array
+    ) -> None:
+        """Derivatives by coordinates, into g, by the kernel that does all of a change."""
+        costs = self._change[stages] * (1 + central)
+        chosen = np.ascontiguousarray(coordinates)
 
         def launch(first: int, last: int, dz: Any, da: Any) -> None:
             out = cuda.device_array(last - first, np.float64)
@@ -183,7 +224,6 @@ class DeviceEngine:
             out.copy_to_host(g[first:last])
 
         self._in_pieces(launch, costs)
-        return g
 
     def probes(self, units: Ints, mu: float) -> Array:
         """Derivatives by the weights and the bias of units (m, 2); see :func:`probe`."""
@@ -245,10 +285,7 @@ class DeviceEngine:
             )
         sizes = rows, self.plan.sizes["a"] - int(np.prod(self.network.shape))
         bytes_each = sum(sizes) * self._length * self.plan.dtype.itemsize
-        count = 2 if SIMULATED else 4 * multiprocessors()
-        if not SIMULATED:
-            free, _ = cuda.current_context().get_memory_info()
-            count = min(count, int(0.8 * free // bytes_each))
+        count = min(2 if SIMULATED else 4 * multiprocessors(), int(_free() // 2 // bytes_each))
         if count < 1:
             raise InputError(
                 f"the GPU's memory is too small for this network and batch: one block of its "
@@ -258,6 +295,14 @@ class DeviceEngine:
             cuda.device_array((count, size * self._length), self.plan.dtype) for size in sizes
         )
         return dz, da
+
+
+def _free() -> int:
+    """Bytes of the GPU's memory that are free."""
+    if SIMULATED:
+        return 1 << 30
+    free, _ = cuda.current_context().get_memory_info()
+    return int(free)
 
 
 def turned(network: Network) -> tuple[Ints, Ints]:
