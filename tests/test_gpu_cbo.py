@@ -58,6 +58,23 @@ VARIANTS = {
     "normal start": {"init": "normal"},
     "kicked": {"kick_sigma": 0.1, "kick_patience": 1, "kick_spread": 1.0},
     "truncated": {"truncation": 0.5},
+    "covariance": {"noise": "covariance", "alpha": 0.03, "alpha_schedule": "multiply", "dt": 0.2},
+    "covariance and its size": {"noise": "covariance", "runs": 2},
+    "covariance about the new": {
+        "noise": "covariance",
+        "covariance_about": "new",
+        "gate": "smooth",
+    },
+    "effective size": {"alpha_schedule": "ess", "ess": 0.4, "memory": True},
+    "sampling": {"dynamics": "sampling", "alpha": 0.03},
+    "polarized": {"dynamics": "polarized", "kappa": 2.0, "sigma": 3.0},
+    "polarized, isotropic": {
+        "dynamics": "polarized",
+        "kernel_scaling": "none",
+        "alpha": 0.1,
+        "noise": "isotropic",
+        "sigma": 0.5,
+    },
     "many runs": {"runs": 3},
     "many dimensions": {"dim": 700, "particles": 5},
 }
@@ -233,9 +250,6 @@ def test_ray_and_cma_are_not_needed():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"noise": "covariance"}, "noise covariance is for device cpu"),
-        ({"dynamics": "polarized"}, "dynamics polarized is for device cpu"),
-        ({"alpha_schedule": "ess"}, "alpha_schedule ess is for device cpu"),
         ({"batch": 5}, "batches are for device cpu"),
         ({"device": "cpu", "precision": "float32"}, "precision float32 is for device cuda"),
         ({"device": "gpu"}, "device must be cpu | cuda"),

@@ -174,6 +174,27 @@ def block_total(value, scratch):
     return total
 
 
+@_device
+def block_lowest(value, at, scratch, places):
+    """Smallest value over the threads of a block, and the first place that has it.
+
+    ``scratch`` and ``places`` are shared, and have a place for each thread, a power of two.
+    """
+    me = cuda.threadIdx.x
+    cuda.syncthreads()
+    scratch[me], places[me] = value, at
+    cuda.syncthreads()
+    width = cuda.blockDim.x // 2
+    while width > 0:
+        if me < width:
+            other, there = scratch[me + width], places[me + width]
+            if other < scratch[me] or (other == scratch[me] and there < places[me]):
+                scratch[me], places[me] = other, there
+        cuda.syncthreads()
+        width //= 2
+    return scratch[0], places[0]
+
+
 _made: dict[Any, Any] = {}
 
 

@@ -31,25 +31,9 @@ def advance(plan, run, sums, energies, c, covariance, factor, best_x):
         Receives the best particle so far.
     """
     p = plan.params[0]
-    squares, moved = 0.0, 0
-    for s in range(len(sums.head)):
-        head = sums.head[s]
-        run.evaluations += head.evaluations
-        run.nonfinite += head.nonfinite
-        squares += head.squares
-        moved += head.moved
-        if head.best < run.best:
-            run.best = head.best
-            copy(sums.best_x[s], best_x)
-            run.improved = run.step + (1 if run.phase == st.MOVE else 0)
+    squares, moved = tally(run, sums, best_x)
     if run.phase == st.MEASURE:
-        if not abs(run.at_consensus) < np.inf:
-            run.nonfinite += 1
-            run.at_consensus = np.inf
-        elif run.at_consensus < run.best:
-            run.best = run.at_consensus
-            copy(c, best_x)
-        run.phase = st.DONE
+        measured(run, c, best_x)
         return
     if run.best == np.inf:  # nothing finite yet: scatter anew
         run.step += 1
@@ -67,22 +51,58 @@ def advance(plan, run, sums, energies, c, covariance, factor, best_x):
         if len(covariance) > 0:
             cholesky(covariance, factor)
         if run.phase == st.MOVE:
-            run.step += 1
-            if moved > 0:
-                run.spread = math.sqrt(squares / moved)
-                if run.spread0 == 0.0:
-                    run.spread0 = run.spread
-            run.alpha = min(run.alpha * p.alpha_factor, p.alpha_max)
-            run.sigma = max(run.sigma * p.sigma_factor, p.sigma_min)
-            run.dt = max(run.dt * p.dt_factor, p.dt_min)
+            schedule(p, run, squares, moved)
         if p.ess > 0.0 and run.phase != st.WEIGH:
             run.alpha = ess_alpha(run.alpha, energies, p.ess, 1e-30, p.alpha_max)
         run.phase = st.WEIGH if p.ess > 0.0 and run.phase == st.SCATTER else st.MOVE
-    _stop_or_kick(p, run, moved > 0)
+    stop_or_kick(p, run, moved > 0)
 
 
 @kernel
-def _stop_or_kick(p, run, measured):
+def tally(run, sums, best_x):
+    """Take in what was evaluated; returns the sum of squares of the spread, and of how many."""
+    squares, moved = 0.0, 0
+    for s in range(len(sums.head)):
+        head = sums.head[s]
+        run.evaluations += head.evaluations
+        run.nonfinite += head.nonfinite
+        squares += head.squares
+        moved += head.moved
+        if head.best < run.best:
+            run.best = head.best
+            copy(sums.best_x[s], best_x)
+            run.improved = run.step + (1 if run.phase == st.MOVE else 0)
+    return squares, moved
+
+
+@kernel
+def measured(run, c, best_x):
+    """End a run, whose consensus has been evaluated."""
+    if not abs(run.at_consensus) < np.inf:
+        run.nonfinite += 1
+        run.at_consensus = np.inf
+    elif run.at_consensus < run.best:
+        run.best = run.at_consensus
+        copy(c, best_x)
+    run.phase = st.DONE
+
+
+@kernel
+def schedule(p, run, squares, moved):
+    """Count a move, and set what its successor goes by."""
+    run.step += 1
+    if moved > 0:
+        run.spread = math.sqrt(squares / moved)
+        if run.spread0 == 0.0:
+            run.spread0 = run.spread
+    run.alpha = min(run.alpha * p.alpha_factor, p.alpha_max)
+    run.sigma = max(run.sigma * p.sigma_factor, p.sigma_min)
+    run.dt = max(run.dt * p.dt_factor, p.dt_min)
+
+
+@kernel
+def stop_or_kick(p, run, spread_known):
+    """Set the status, if the run is to end, and whether its next move adds noise."""
     run.kick = 0
     batch = p.batch * p.blocks if p.batch > 0 else p.particles
     cost = batch + (p.blocks if p.gate != UNGATED else 0)
@@ -100,11 +120,11 @@ def _stop_or_kick(p, run, measured):
     elif moving and p.kick_sigma > 0.0:
         since = run.step - max(run.improved, run.kicked)
         stale = p.kick_patience > 0 and since >= p.kick_patience
-        if (measured and run.spread <= p.kick_spread * run.spread0) or stale:
+        if (spread_known and run.spread <= p.kick_spread * run.spread0) or stale:
             run.kick = 1
             run.kicked = run.step
             run.kicks += 1
-    elif measured and run.spread <= p.spread_tol * run.spread0:
+    elif spread_known and run.spread <= p.spread_tol * run.spread0:
         run.status = st.CONVERGED
     if run.status != st.RUNNING:
         run.phase = st.MEASURE if run.best < np.inf else st.DONE

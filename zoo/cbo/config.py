@@ -203,14 +203,6 @@ class CBOConfig:
     def _check_device(self) -> None:
         if self.device == "cpu":
             return
-        without = {
-            "dynamics": ("polarized", "sampling"),
-            "noise": ("covariance",),
-            "alpha_schedule": ("ess",),
-        }
-        for name, choices in without.items():
-            if getattr(self, name) in choices:
-                raise InputError(f"{name} {getattr(self, name)} is for device cpu")
         if self.batch:
             raise InputError("batches are for device cpu")
 

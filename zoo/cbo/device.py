@@ -23,8 +23,17 @@ from zoo import streams
 from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
 from zoo.cbo.advance import advance, record
+from zoo.cbo.device_affine import advance_together
+from zoo.cbo.device_polarized import own_consensus
 from zoo.cbo.kernels import SPREAD_EVERY
-from zoo.cuda import SIMULATED, block_total, cuda, device_function, multiprocessors
+from zoo.cuda import (
+    SIMULATED,
+    block_lowest,
+    block_total,
+    cuda,
+    device_function,
+    multiprocessors,
+)
 from zoo.streams import INITIAL, KICK, MEMORY_NOISE, NOISE
 
 #: Threads of a block.
@@ -32,10 +41,14 @@ THREADS = 2 if SIMULATED else 256
 #: Particles of a tile, at most, and the shared memory that one may take: a block has 48 KiB without
 #: asking, and what is declared below takes 22,528 bytes of them.
 _ROWS, _BYTES = 256, 24_576
+#: Dimensions of which eight particles fit there.
+MOST_DIMENSIONS = _BYTES // 72 // 4 * 4
 #: Particles of a tile that does not fit there.
 _LONG = 32
 #: Groups of tiles of all runs.
 _GROUPS = 512
+#: Bytes of the groups' sums for covariances, at most.
+_MATRICES = 1 << 28
 
 _advance, _record = device_function(advance), device_function(record)
 _philox, _normal_pair = device_function(streams.philox), device_function(streams._normal_pair)
@@ -56,7 +69,7 @@ class Shape:
         Whether a tile is in shared memory.
     noise, boundary, gate : int
         Codes of zoo.cbo.dynamics.
-    hopping, memory, kicks : bool
+    hopping, polarized, memory, kicks, ess : bool
     shifted, rotated : bool
         Whether the objective is taken at another place; see :class:`zoo.evaluate.Target`.
     pure : bool
@@ -69,8 +82,10 @@ class Shape:
     boundary: int
     gate: int
     hopping: bool
+    polarized: bool
     memory: bool
     kicks: bool
+    ess: bool
     shifted: bool
     rotated: bool
     pure: bool
@@ -82,9 +97,10 @@ def tile_of(dp: int) -> tuple[int, int]:
     return (rows, 8 * dp * (rows + 1)) if rows > 0 else (_LONG, 0)
 
 
-def groups_of(runs: int, n: int, tile: int) -> int:
-    """Groups of tiles of a run."""
-    return max(1, min(-(-n // tile), _GROUPS // runs))
+def groups_of(runs: int, n: int, tile: int, matrix: int = 0) -> int:
+    """Groups of tiles of a run; each has a matrix of so many numbers."""
+    most = min(_GROUPS // runs, _MATRICES // (8 * matrix * runs)) if matrix else _GROUPS // runs
+    return max(1, min(-(-n // tile), most))
 
 
 @functools.cache
@@ -122,9 +138,11 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     pair = normals_of(shape.real)
     real = np.dtype(shape.real).type
     shared = shape.shared
-    isotropic = shape.noise == dy.ISOTROPIC
+    isotropic, affine = shape.noise == dy.ISOTROPIC, shape.noise == dy.COVARIANCE
+    together = affine or shape.ess  # what closes a superstep takes all threads
     boundary, gate = shape.boundary, shape.gate
     hopping, memory, kicks = shape.hopping, shape.memory, shape.kicks
+    polarized = shape.polarized
     shifted, rotated, pure = shape.shifted, shape.rotated, shape.pure
     unbounded, reflecting = boundary == dy.UNBOUNDED, boundary == dy.REFLECT
     gated = gate != dy.UNGATED
@@ -159,23 +177,6 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     @cuda.jit(device=True)
     def one_of(k, z):
         return z[0] if k == 0 else (z[1] if k == 1 else (z[2] if k == 2 else z[3]))
-
-    @cuda.jit(device=True)
-    def lowest_of(value, at, scratch, places):
-        """Smallest value over the threads, and the first place that has it."""
-        me = cuda.threadIdx.x
-        cuda.syncthreads()
-        scratch[me], places[me] = value, at
-        cuda.syncthreads()
-        width = cuda.blockDim.x // 2
-        while width > 0:
-            if me < width:
-                other, there = scratch[me + width], places[me + width]
-                if other < scratch[me] or (other == scratch[me] and there < places[me]):
-                    scratch[me], places[me] = other, there
-            cuda.syncthreads()
-            width //= 2
-        return scratch[0], places[0]
 
     @cuda.jit(device=True)
     def confined(v, low, high, back):
@@ -222,8 +223,8 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
 
     @cuda.jit(device=True)
     def move(
-        p, run, box, seed, stream, first, x, y, energy, c, r, a, rows, d, dp, tile, across, down,
-        lengths, pulls,
+        p, run, box, seed, stream, first, x, y, energy, c, factor, r, a, rows, d, dp, tile, across,
+        down, lengths, pulls, others, others_energy,
     ):  # fmt: skip
         """Move a tile; the sum of this thread's (x - c)^2."""
         me, blocks = cuda.threadIdx.x, dp // 4
@@ -232,6 +233,16 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
         sigma = real(run.sigma) if hopping else real(run.sigma * root)
         truncation = real(p.truncation)
         drift = p.lam * run.dt
+        if affine:  # the exact Ornstein-Uhlenbeck step
+            drift = -math.expm1(-p.lam * run.dt)
+            sigma = real(run.sigma * math.sqrt(-math.expm1(-2.0 * p.lam * run.dt)))
+        if polarized:
+            inverse = (run.alpha if p.kernel_scaled else 1.0) / (2.0 * p.kappa * p.kappa)
+            own_consensus(
+                run.alpha, inverse, run.best, x[r], a, rows, d, others[r], others_energy[r], tile,
+                across, down,
+            )  # fmt: skip
+            cuda.syncthreads()
         if isotropic or gated or memory:
             for i in range(me, rows, cuda.blockDim.x):
                 share = drift
@@ -242,11 +253,20 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                     away, mine = 0.0, 0.0
                     for j in range(d):
                         v = float(x[r, a + i, j])
-                        away += (v - c[r, j]) * (v - c[r, j])
+                        center = tile[i * across + j * down] if polarized else c[r, j]
+                        away += (v - center) * (v - center)
                         if memory:
                             mine += (v - y[r, a + i, j]) * (v - y[r, a + i, j])
                     lengths[0, i] = math.sqrt(away)
                     lengths[1, i] = math.sqrt(mine)
+            cuda.syncthreads()
+        if affine:
+            for q in range(me, rows * blocks, cuda.blockDim.x):
+                i, b = q // blocks, q % blocks
+                particle, block = np.uint64(first + a + i), np.uint64(b)
+                z = four(seed, stream, iteration, NOISE, particle, block)
+                for k in range(4):
+                    tile[i * across + (4 * b + k) * down] = one_of(k, z)
             cuda.syncthreads()
         kick = kicks and run.kick > 0
         thrown = real(p.kick_sigma * root)
@@ -255,7 +275,17 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
         for q in range(me, rows * blocks, cuda.blockDim.x):
             i, b = q // blocks, q % blocks
             particle, block = np.uint64(first + a + i), np.uint64(b)
-            z = four(seed, stream, iteration, NOISE, particle, block)
+            if affine:  # rows of the factor are zero before their diagonal
+                z0, z1, z2, z3 = real(0.0), real(0.0), real(0.0), real(0.0)
+                for k in range(min(d, 4 * b + 4)):
+                    xi = real(tile[i * across + k * down])
+                    z0 += xi * real(factor[r, k, 4 * b])
+                    z1 += xi * real(factor[r, k, 4 * b + 1])
+                    z2 += xi * real(factor[r, k, 4 * b + 2])
+                    z3 += xi * real(factor[r, k, 4 * b + 3])
+                z = (z0, z1, z2, z3)
+            else:
+                z = four(seed, stream, iteration, NOISE, particle, block)
             zm, zk = z, z
             if memory:
                 zm = four(seed, stream, iteration, MEMORY_NOISE, particle, block)
@@ -265,9 +295,11 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             for k in range(4):
                 j = 4 * b + k
                 if j >= d:
-                    tile[i * across + j * down] = real(0.0)
+                    if not affine:
+                        tile[i * across + j * down] = real(0.0)
                     continue
-                v, center = x[r, a + i, j], real(c[r, j])
+                v = x[r, a + i, j]
+                center = real(tile[i * across + j * down] if polarized else c[r, j])
                 away = v - center
                 xi = one_of(k, z)
                 if hopping:
@@ -275,6 +307,8 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                 elif isotropic:
                     scale = sigma * min(real(lengths[0, i]), truncation)
                     new = (v - pull * away) + scale * xi
+                elif affine:
+                    new = (v - pull * away) + sigma * xi
                 else:
                     cut = min(max(away, -truncation), truncation)
                     new = (v - pull * away) + (sigma * cut) * xi
@@ -288,14 +322,29 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                     away = new - center
                 squares += float(away) * float(away)
                 new = confined(new, real(box[0, j]), real(box[1, j]), center)
-                tile[i * across + j * down] = new
+                if not affine:  # others still need what is there
+                    tile[i * across + j * down] = new
                 x[r, a + i, j] = new
+        if affine:
+            cuda.syncthreads()
+            for q in range(me, rows * dp, cuda.blockDim.x):
+                tile[q // dp * across + q % dp * down] = x[r, a + q // dp, q % dp]
         return squares
+
+    @cuda.jit(device=True)
+    def share(x, energy, others, others_energy):
+        """Lay all particles open to each other, as they are before anyone moves."""
+        runs, n, dp = x.shape
+        for q in range(cuda.grid(1), runs * n * dp, cuda.gridsize(1)):
+            others[q // (n * dp), q // dp % n, q % dp] = x[q // (n * dp), q // dp % n, q % dp]
+        for q in range(cuda.grid(1), runs * n, cuda.gridsize(1)):
+            others_energy[q // n, q % n] = energy[q // n, q % n]
 
     @cuda.jit(device=True)
     def group(
         item, groups, rows_of_tile, p, box, seed, first_run, first, runs, flat, x, energy,
-        y, y_energy, c, parts, places, moments, shift, rotation, anchor, points,
+        y, y_energy, c, factor, parts, places, moments, seconds, others, others_energy, shift,
+        rotation, anchor, points,
     ):  # fmt: skip
         """A group of tiles: move, evaluate, and sum up."""
         tile_here = cuda.shared.array(0, float64)
@@ -322,6 +371,8 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             places[item] = -1
         for j in range(me, dp, wide):
             moments[item, j] = 0.0
+        for e in range(me, dp * dp if affine else 0, wide):
+            seconds[item, e // dp, e % dp] = 0.0
         cuda.syncthreads()
         if phase == st.DONE or phase == st.MEASURE:
             return
@@ -343,8 +394,8 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                 draw(p, run, box, seed, stream, first, x, y, r, a, rows, d, dp, tile, across, down)
             elif phase == st.MOVE:
                 squares += move(
-                    p, run, box, seed, stream, first, x, y, energy, c, r, a, rows, d, dp, tile,
-                    across, down, lengths, pulls,
+                    p, run, box, seed, stream, first, x, y, energy, c, factor, r, a, rows, d, dp,
+                    tile, across, down, lengths, pulls, others, others_energy,
                 )  # fmt: skip
             elif shared:
                 for q in range(me, rows * dp, wide):
@@ -374,7 +425,7 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             for i in range(me, rows, wide):
                 values[i] = y_energy[r, a + i] if memory else energy[r, a + i]
                 mine = min(mine, values[i])
-            low, _ = lowest_of(mine, np.int64(0), scratch, numbers)
+            low, _ = block_lowest(mine, np.int64(0), scratch, numbers)
             if low == np.inf:
                 continue
             shrink = 1.0
@@ -393,9 +444,18 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                     v = y[r, a + i, j] if memory else tile[i * across + j * down]
                     moment += weights[i] * float(v)
                 moments[item, j] = moment
+            for e in range(me, d * d if affine else 0, wide):
+                j, k = e // d, e % d
+                if k <= j:
+                    second = shrink * seconds[item, j, k]
+                    for i in range(rows):
+                        at = i * across
+                        u = weights[i] * (float(tile[at + j * down]) - c[r, j])
+                        second += u * (float(tile[at + k * down]) - c[r, k])
+                    seconds[item, j, k] = second
         squares = block_total(squares, scratch)
         nonfinite = block_total(nonfinite, scratch)
-        best, place = lowest_of(best, place, scratch, numbers)
+        best, place = block_lowest(best, place, scratch, numbers)
         if me == 0:
             part.lowest = lowest
             part.weight = weight
@@ -409,8 +469,9 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
 
     @cuda.jit(device=True)
     def close(
-        r, groups, doing, plan, head, moment, second, runs, x, c, covariance, factor, found, best_x,
-        parts, places, moments, trace, used, shift, rotation, anchor, points,
+        r, groups, doing, plan, head, moment, second, runs, x, energy, y_energy, c, covariance,
+        factor, found, best_x, parts, places, moments, seconds, trace, used, shift, rotation,
+        anchor, points,
     ):  # fmt: skip
         """Add up the groups' sums of a run, and close its superstep."""
         scratch = cuda.shared.array(THREADS, float64)
@@ -427,8 +488,8 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             lowest = min(lowest, parts[r * groups + g].lowest)
             if parts[r * groups + g].best < best:
                 best, at = parts[r * groups + g].best, np.int64(g)
-        lowest, _ = lowest_of(lowest, np.int64(0), scratch, numbers)
-        best, at = lowest_of(best, at, scratch, numbers)
+        lowest, _ = block_lowest(lowest, np.int64(0), scratch, numbers)
+        best, at = block_lowest(best, at, scratch, numbers)
         weight, squares, moved, evaluations, nonfinite = 0.0, 0.0, 0.0, 0.0, 0.0
         for g in range(me, groups, wide):
             part = parts[r * groups + g]
@@ -451,6 +512,14 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                 if scales[g] > 0.0:
                     total += scales[g] * moments[r * groups + g, j]
             moment[r, j] = total
+        for e in range(me, d * d if affine else 0, wide):
+            j, k = e // d, e % d
+            if k <= j:
+                total = 0.0
+                for g in range(groups):
+                    if scales[g] > 0.0:
+                        total += scales[g] * seconds[r * groups + g, j, k]
+                second[r, j, k] = total
         place = places[r * groups + at] if at < groups else np.int64(-1)
         consulted = gated and phase == st.MOVE
         better = consulted and run.at_consensus <= best and run.at_consensus < run.best
@@ -480,40 +549,49 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             sums.moved = n * d if moved > 0.0 else 0
             sums.evaluations = int(evaluations)
             sums.nonfinite = int(nonfinite)
-            if doing > 0:
-                one = st.Sums(
-                    head[r : r + 1], moment[r : r + 1], second[r : r + 1], found[r : r + 1]
-                )
+        one = st.Sums(head[r : r + 1], moment[r : r + 1], second[r : r + 1], found[r : r + 1])
+        if together and doing > 0:
+            cuda.syncthreads()
+            energies = y_energy[r] if memory else energy[r]
+            advance_together(
+                p, run, one, energies, c[r], covariance[r], factor[r], best_x[r], scratch, numbers
+            )
+        if me == 0 and doing > 0:
+            if not together:
                 _advance(plan, run, one, c[r, :0], c[r], covariance[r], factor[r], best_x[r])
-                if gated and run.phase == st.MOVE:
-                    value = float(
-                        value_of(c[r, :d], shift, rotation, anchor, points[cuda.blockIdx.x, 0])
-                    )
-                    run.at_consensus = value if abs(value) < np.inf else np.inf
-                used[r] = _record(p.stride, run, trace[r], used[r])
+            if gated and run.phase == st.MOVE:
+                value = float(
+                    value_of(c[r, :d], shift, rotation, anchor, points[cuda.blockIdx.x, 0])
+                )
+                run.at_consensus = value if abs(value) < np.inf else np.inf
+            used[r] = _record(p.stride, run, trace[r], used[r])
         cuda.syncthreads()
 
     @cuda.jit
     def supersteps(
         steps, doing, groups, rows_of_tile, params, box, seed, first_run, first, runs, flat,
         x, energy, y, y_energy, c, covariance, factor, best_x, head, moment, second, found, parts,
-        places, moments, trace, used, shift, rotation, anchor, points,
+        places, moments, seconds, others, others_energy, trace, used, shift, rotation, anchor,
+        points,
     ):  # fmt: skip
         grid = cuda.cg.this_grid()
         plan = st.Plan(params, box[0], box[1], box[2], box[3], box[4])
         for _ in range(steps):
+            if polarized:
+                share(x, energy, others, others_energy)
+                grid.sync()
             for item in range(cuda.blockIdx.x, len(runs) * groups, cuda.gridDim.x):
                 group(
                     item, groups, rows_of_tile, params[0], box, seed, first_run, first,
-                    runs, flat, x, energy, y, y_energy, c, parts, places, moments, shift,
-                    rotation, anchor, points,
+                    runs, flat, x, energy, y, y_energy, c, factor, parts, places, moments,
+                    seconds, others, others_energy, shift, rotation, anchor, points,
                 )  # fmt: skip
             grid.sync()
             for r in range(cuda.blockIdx.x, len(runs), cuda.gridDim.x):
                 close(
-                    r, groups, doing, plan, head, moment, second, runs, x, c, covariance, factor,
-                    found, best_x, parts, places, moments, trace, used, shift, rotation, anchor,
-                    points,
+                    r, groups, doing, plan, head, moment, second, runs, x, energy, y_energy, c,
+                    covariance, factor, found, best_x, parts, places, moments, seconds, trace, used,
+                    shift, rotation, anchor, points,
                 )  # fmt: skip
             grid.sync()
 

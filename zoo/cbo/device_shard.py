@@ -16,11 +16,11 @@ from zoo.errors import InputError
 from zoo.problem import CompiledObjective
 from zoo.runtime.protocol import Exchange, State
 
-#: Numbers of last positions that are brought back.
+#: Numbers of last positions that are brought back, but of dynamics that are about them.
 _FEW = 100_000
 
 #: Arrays that a superstep changes, and a snapshot holds.
-_STATE = ("runs", "x", "energy", "y", "y_energy", "best_x", "c")
+_STATE = ("runs", "x", "energy", "y", "y_energy", "best_x", "c", "covariance", "factor")
 
 
 class DeviceShard:
@@ -42,7 +42,14 @@ class DeviceShard:
         mine = n if p["memory"] else 0
         center = st.new_center(plan, count, 0)
         self._rows, self._bytes = device.tile_of(dp)
-        self._groups = device.groups_of(count, n, self._rows)
+        matrix = len(center.covariance[0])
+        polarized = bool(p["dynamics"] == dy.POLARIZED)
+        if (matrix or polarized) and not self._bytes:
+            raise InputError(
+                f"covariances and polarized dynamics take up to {device.MOST_DIMENSIONS} "
+                f"dimensions on a GPU, got {self.d}: use device cpu"
+            )
+        self._groups = device.groups_of(count, n, self._rows, matrix * matrix)
         items = count * self._groups
         shape = device.Shape(
             real,
@@ -51,17 +58,20 @@ class DeviceShard:
             int(p["boundary"]),
             int(p["gate"]),
             bool(p["dynamics"] == dy.HOPPING),
+            polarized,
             bool(p["memory"]),
             bool(p["kick_sigma"] > 0.0),
+            bool(p["ess"] > 0.0),
             len(objective.shift) > 0,
             len(objective.rotation) > 0,
             bool(objective.target().pure),
         )
+        self._wanted = p["dynamics"] in (dy.POLARIZED, dy.SAMPLING)
         self._copies = len(objective.shift) > 0 or not shape.pure
         self._kernel = device.kernel_of(objective.dispatcher, shape)
         bounds = within(plan.lower, plan.upper, real)
         box = np.stack([*bounds, plan.origin, plan.extent, plan.width])
-        sums = st.new_sums(count, dp, 0)
+        sums = st.new_sums(count, dp, matrix)
         put = cuda.to_device
         self._held = {
             "params": put(plan.params),
@@ -82,6 +92,9 @@ class DeviceShard:
             "parts": put(np.zeros(items, st.SUMS)),
             "places": put(np.zeros(items, np.int64)),
             "moments": put(np.zeros((items, dp))),
+            "seconds": put(np.zeros((items, matrix, matrix))),
+            "others": put(np.zeros((count, n if polarized else 0, dp), real)),
+            "others_energy": put(np.zeros((count, n if polarized else 0))),
             "shift": put(objective.shift),
             "rotation": put(objective.rotation),
             "anchor": put(objective.anchor),
@@ -123,6 +136,9 @@ class DeviceShard:
             *(held[name] for name in ("best_x", "head", "moment", "second", "found", "parts")),
             held["places"],
             held["moments"],
+            held["seconds"],
+            held["others"],
+            held["others_energy"],
             rows,
             used,
             held["shift"],
@@ -142,7 +158,7 @@ class DeviceShard:
         runs = self._held["runs"].copy_to_host()
         last = None
         numbers = self._held["energy"].size * self.d
-        if np.all(runs["phase"] == st.DONE) and numbers <= _FEW:
+        if np.all(runs["phase"] == st.DONE) and (self._wanted or numbers <= _FEW):
             x = self._held["x"].copy_to_host()
             last = (x[:, :, : self.d].astype(np.float64), self._held["energy"].copy_to_host())
         return Report(
