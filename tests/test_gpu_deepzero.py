@@ -105,6 +105,17 @@ def test_stacked_changes(name, monkeypatch):
 
 
 @gpu
+def test_stacked_changes_in_single_precision():
+    if not SIMULATED:
+        pytest.importorskip("torch")
+    given, here, there = engines("residual", "float32", 3, stacked=True)
+    chosen = some_coordinates(given.net)
+    expected, found = (engine.derivatives(chosen, MU) for engine in (here, there))
+    # TF32 rounds factors to 2^-11 of them.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+
+
+@gpu
 @pytest.mark.parametrize("mu", [0.3, 200.0])
 def test_changes_of_any_size(mu):
     for dtype, tolerance in (("float64", 1e-10), ("float32", 3e-4)):

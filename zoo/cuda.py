@@ -12,8 +12,8 @@ import math
 import os
 import types
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +21,10 @@ import numpy as np
 
 from zoo import jit, streams
 from zoo.errors import InputError
+
+# Few blocks are meant where there is little to do.
+os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
+warnings.filterwarnings("ignore", message="Grid size .* will likely result in GPU under")
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
@@ -72,6 +76,24 @@ def require() -> None:
             "there is no CUDA GPU here, or no backend for it: install 'zoo-engine[cuda]' on a "
             "machine with an NVIDIA driver, or use --device cpu"
         )
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Say in one line where the GPU's memory is too small.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        yield
+    except Exception as error:
+        if "out of memory" not in str(error).lower().replace("_", " "):
+            raise
+        raise InputError(
+            "the GPU's memory is too small for this: smaller batches or populations need less"
+        ) from error
 
 
 if SIMULATED:

@@ -124,7 +124,7 @@ def stop_or_kick(p, run, spread_known):
             run.kick = 1
             run.kicked = run.step
             run.kicks += 1
-    elif spread_known and run.spread <= p.spread_tol * run.spread0:
+    elif spread_known and p.spread_tol > 0.0 and run.spread <= p.spread_tol * run.spread0:
         run.status = st.CONVERGED
     if run.status != st.RUNNING:
         run.phase = st.MEASURE if run.best < np.inf else st.DONE

@@ -11,7 +11,7 @@ from zoo.cbo import device
 from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
 from zoo.cbo.shard import Message, Report, stop_runs
-from zoo.cuda import cuda, require
+from zoo.cuda import cuda, memory_told, require
 from zoo.errors import InputError
 from zoo.problem import CompiledObjective
 from zoo.runtime.protocol import Exchange, State
@@ -36,6 +36,18 @@ class DeviceShard:
         real: str,
     ) -> None:
         require()
+        with memory_told():
+            self._make(plan, seed, runs, fresh, objective, real)
+
+    def _make(
+        self,
+        plan: st.Plan,
+        seed: int,
+        runs: range,
+        fresh: Any,
+        objective: CompiledObjective,
+        real: str,
+    ) -> None:
         p = plan.params[0]
         n, dp, count = int(p["particles"]), len(plan.lower), len(runs)
         self.plan, self.d, self._objective = plan, int(p["dimension"]), objective

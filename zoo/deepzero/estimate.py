@@ -13,7 +13,6 @@ from zoo.deepzero.data.batches import batch_rows
 from zoo.deepzero.directions import direction
 from zoo.deepzero.job import Job
 from zoo.deepzero.masks import kept_weights
-from zoo.deepzero.net.engine import Engine
 from zoo.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -21,8 +20,8 @@ Array = npt.NDArray[np.float64]
 #: Seconds that are spent on coordinates of one stage, at most a few of them.
 _TRIAL = 0.02
 _MOST = 200
-#: And of a GPU, which does hundreds of them at the same time.
-_MOST_AT_ONCE = 4000
+#: Coordinates that a GPU is tried on, which does hundreds of them at the same time; and units.
+_AT_ONCE, _UNITS = 4000, 100
 #: Directions that are tried, at most.
 _FEW = 10
 
@@ -145,6 +144,8 @@ def _of_direction(job: Job, engine: Any, theta: Array) -> float:
 def _of_queries(job: Job, engine: Any) -> float:
     """Seconds of the coordinates, or units, of a step."""
     assert job.network is not None
+    if job.config.device != "cpu":
+        return _at_once(job, engine)
     config, total = job.config, 0.0
     kept = kept_weights(job.network, job.sparsities) if job.sparsities else {}
     for k, stage in enumerate(job.network.stages):
@@ -158,11 +159,34 @@ def _of_queries(job: Job, engine: Any) -> float:
     return total
 
 
+def _at_once(job: Job, engine: Any) -> float:
+    """Seconds of the coordinates, or units, of a step, from many of them that are done at once."""
+    config = job.config
+
+    def some(items: Any, most: int) -> Any:
+        return items[np.linspace(0, len(items) - 1, min(most, len(items))).astype(np.int64)]
+
+    def work(chosen: Any) -> float:
+        started = time.perf_counter()
+        if config.oracle == "node":
+            engine.probes(chosen, config.mu)
+        else:
+            engine.derivatives(np.unique(chosen), config.mu, config.central)
+        return time.perf_counter() - started
+
+    items = job.units if config.oracle == "node" else job.coordinates(0)
+    chosen = some(items, _UNITS if config.oracle == "node" else _AT_ONCE)
+    work(chosen)  # compiles, and a library prepares for the sizes
+    share = len(items) / len(chosen)
+    if _scoring(job):  # coordinates are all of them, and a step will have some
+        share *= 1.0 - config.sparsity
+    return share * work(chosen)
+
+
 def _seconds_of(engine: Any, k: int, unit: bool) -> float:
     """Measured seconds of a coordinate, or of a unit's probes, of stage k."""
     stage, mu = engine.network.stages[k], 1e-3
     many = stage.channels if unit else stage.weights
-    most = _MOST if isinstance(engine, Engine) else _MOST_AT_ONCE
     count = 1
     while True:
         spread = np.linspace(0, many - 1, count).astype(np.int64)
@@ -172,6 +196,6 @@ def _seconds_of(engine: Any, k: int, unit: bool) -> float:
         else:
             engine.derivatives(stage.weight + spread, mu)
         took = time.perf_counter() - started
-        if took > _TRIAL or count >= min(many, most):
+        if took > _TRIAL or count >= min(many, _MOST):
             return took / count
-        count = min(4 * count, many, most)
+        count = min(4 * count, many, _MOST)

@@ -135,6 +135,9 @@ class Job:
     def stacked(self) -> bool:
         """Whether a library convolves changes on a GPU."""
         chosen = self.config.convolutions
+        assert self.network is not None
+        if self.config.oracle not in ("cge", "cyclic") or len(self.network.stages) < 4:
+            return False
         if chosen == "auto":
             return float(self._full_costs.sum()) * self.config.batch > _LARGEST
         return chosen == "torch"

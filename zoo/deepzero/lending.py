@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,18 @@ class Models:
     def __init__(self, job: Job, threads: int = 1, cancelled: Callable[[], bool] = never) -> None:
         self._new = lambda: Lent(job.model(threads, cancelled))
         self._free: list[Lent] = []
+        # A GPU has memory for one, and does its work one thing after the other anyway.
+        self._turn: Any = threading.Lock() if job.config.device == "cuda" else nullcontext()
         self._lock = threading.Lock()
 
     @contextmanager
     def lent(self, task: Any) -> Iterator[Lent]:
         """Lend one, that has been at this task if there is such a one."""
+        with self._turn, self._lent(task) as lent:
+            yield lent
+
+    @contextmanager
+    def _lent(self, task: Any) -> Iterator[Lent]:
         with self._lock:
             self._free.sort(key=lambda lent: lent.task is task)
             lent = self._free.pop() if self._free else None

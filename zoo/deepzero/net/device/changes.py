@@ -46,12 +46,12 @@ def changes(real: Any) -> Changes:
 
     @cuda.jit(device=True)
     def follow(
-        table, bases, k, channel, weights, theta, inverse, z, gap, u, dz, da, held, factors,
+        table, bases, a_at, k, channel, weights, theta, inverse, z, gap, u, dz, da, held, factors,
         length, n,
     ):  # fmt: skip
         """Changes of the logits, the first rows of dz, from those of a channel's activation."""
         sums = cuda.local.array(_SUMS, real)
-        a_at, last = table[0, col.OUT_AT], len(table) - 1
+        last = len(table) - 1
         for m in range(k + 1, last + 1):
             stage = table[m]
             begin, end = (channel, channel + 1) if m == k + 1 else (0, stage[col.CIN])
@@ -85,8 +85,8 @@ def changes(real: Any) -> Changes:
 
     @cuda.jit(device=True)
     def total_change(
-        table, bases, k, i, mu, weights, theta, a, z, gap, u, p, y, whole, inverse, dz, da, held,
-        factors, scratch, length, n,
+        table, bases, a_at, k, i, mu, weights, theta, a, z, gap, u, p, y, whole, inverse, dz, da,
+        held, factors, scratch, length, n,
     ):  # fmt: skip
         """Sum of the changes of the losses from that of parameter i, which is of stage k."""
         sums = cuda.local.array(_SUMS, real)
@@ -107,7 +107,6 @@ def changes(real: Any) -> Changes:
             shift(stage, c, cin, row, column, mu, a, z, inverse, dz, sums, length, n)
             scaled = stage[col.GAMMA] >= 0 and cin >= -1
             normalize(stage, c, 1, sums, held, factors, inverse, theta, n)
-            a_at = table[0, col.OUT_AT]
             out_at = stage[col.OUT_AT] - a_at + c * stage[col.H] * stage[col.W]
             found = finish(
                 stage, k, -1, c, 1, scaled, factors, dz, da, z, gap, u, out_at, a_at, length, n
@@ -115,7 +114,7 @@ def changes(real: Any) -> Changes:
             if not cuda.syncthreads_or(np.int32(found)):  # its unit is dead, or its inputs are zero
                 return 0.0
             follow(
-                table, bases, k, c, weights, theta, inverse, z, gap, u, dz, da, held, factors,
+                table, bases, a_at, k, c, weights, theta, inverse, z, gap, u, dz, da, held, factors,
                 length, n,
             )  # fmt: skip
         change = 0.0
@@ -125,10 +124,13 @@ def changes(real: Any) -> Changes:
 
     @_kernel
     def cge(
-        table, bases, coordinates, mu, central, weights, theta, a, z, gap, u, p, y, whole, inverse,
-        all_dz, all_da, g, length, n,
+        table, bases, a_at, coordinates, mu, central, weights, theta, a, z, gap, u, p, y, whole,
+        inverse, all_dz, all_da, g, length, n,
     ):  # fmt: skip
-        """Derivatives by coordinates; see :func:`zoo.deepzero.net.coordinates.cge`."""
+        """Derivatives by coordinates; see :func:`zoo.deepzero.net.coordinates.cge`.
+
+        All of them are of stages whose activations are rows ``a_at`` and beyond.
+        """
         held = cuda.shared.array((WARPS, _SUMS), float64)
         factors = cuda.shared.array((MOST, 3), real)
         scratch = cuda.shared.array(WARPS, float64)
@@ -140,8 +142,8 @@ def changes(real: Any) -> Changes:
             change = 0.0
             for back in range(1 + central):
                 part = total_change(
-                    table, bases, k, i, -mu if back else mu, weights, theta, a, z, gap, u, p, y,
-                    whole, inverse, dz, da, held, factors, scratch, length, n,
+                    table, bases, a_at, k, i, -mu if back else mu, weights, theta, a, z, gap, u, p,
+                    y, whole, inverse, dz, da, held, factors, scratch, length, n,
                 )  # fmt: skip
                 change += -part if back else part
             if cuda.threadIdx.x == 0:
@@ -162,7 +164,7 @@ def changes(real: Any) -> Changes:
 
     @_kernel
     def probe(
-        table, bases, items, mu, weights, theta, a, z, gap, u, p, y, whole, inverse, all_dz,
+        table, bases, a_at, items, mu, weights, theta, a, z, gap, u, p, y, whole, inverse, all_dz,
         all_da, mass, g, length, n,
     ):  # fmt: skip
         """Node probes of pixels of units; see :mod:`zoo.deepzero.net.nodes`.
@@ -175,7 +177,7 @@ def changes(real: Any) -> Changes:
         dz, da = all_dz[cuda.blockIdx.x], all_da[cuda.blockIdx.x]
         delta = mass[cuda.blockIdx.x]
         me, wide = cuda.threadIdx.x, cuda.blockDim.x
-        a_at, last = table[0, col.OUT_AT], len(table) - 1
+        last = len(table) - 1
         for at in range(cuda.blockIdx.x, len(items), cuda.gridDim.x):
             k, c = items[at, 0], items[at, 1]
             stage = table[k]
@@ -196,7 +198,7 @@ def changes(real: Any) -> Changes:
                         length, n,
                     )  # fmt: skip
                     follow(
-                        table, bases, k, c, weights, theta, inverse, z, gap, u, dz, da, held,
+                        table, bases, a_at, k, c, weights, theta, inverse, z, gap, u, dz, da, held,
                         factors, length, n,
                     )  # fmt: skip
                 for b in range(me, n, wide):

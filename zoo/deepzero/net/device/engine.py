@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.cuda import SIMULATED, cuda, multiprocessors, require
+from zoo.cuda import SIMULATED, cuda, memory_told, multiprocessors, require
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.cost import blocks, change_costs, stage_of, unit_costs
 from zoo.deepzero.net.device.changes import changes
@@ -80,7 +80,13 @@ class DeviceEngine:
         stacked: bool = False,
     ) -> None:
         require()
-        self.network, self.cancelled = network, cancelled
+        with memory_told():
+            self._make(network, samples, dtype, stacked)
+        self.cancelled = cancelled
+        self.samples = 0
+
+    def _make(self, network: Network, samples: int, dtype: Any, stacked: bool) -> None:
+        self.network = network
         self.plan = Plan(network, samples, dtype)
         real = self.plan.dtype.type
         self._passes, self._changes = passes(real), changes(real)
@@ -95,15 +101,16 @@ class DeviceEngine:
         self._other: Held | None = None
         self._change = change_costs(network, samples, False)
         self._unit = unit_costs(network, samples)
-        self._scratch: Any = None
+        self._scratch: dict[int, Any] = {}
         self._stacked: Stacked | None = None
         if stacked:
-            library = Plain(dtype) if SIMULATED else Torch(dtype)
+            real = self.plan.dtype
+            library = Plain(real) if SIMULATED else Torch(real)
             self._stacked = Stacked(
-                network, self._table, self._bases, dtype, self._length, library, _free() // 3
+                network, self._table, self._bases, real, self._length, library, _memory() // 4
             )
+        self._threads = min(THREADS, self._length)
         self.moments: Array = np.zeros((self.plan.sizes["channels"], 2))
-        self.samples = 0
 
     def _zeros(self, rows: int) -> Any:
         return cuda.to_device(np.zeros(max(1, rows) * self._length, self.plan.dtype))
@@ -161,7 +168,7 @@ class DeviceEngine:
             pixels = stage.height_conv * stage.width_conv
             many, channels = tile_of(pixels)
             grid = -(-stage.channels // channels), -(-pixels // (2 * many))
-            run.convolve[grid, THREADS](
+            run.convolve[grid, self._threads](
                 self._table, k, held.a, held.theta, held.weights, self._bases_here[k], self._conv,
                 self._length, n,
             )  # fmt: skip
@@ -212,18 +219,22 @@ class DeviceEngine:
         self, coordinates: Ints, stages: Ints, mu: float, central: bool, g: Array
     ) -> None:
         """Derivatives by coordinates, into g, by the kernel that does all of a change."""
+        if not len(coordinates):
+            return
         costs = self._change[stages] * (1 + central)
         chosen = np.ascontiguousarray(coordinates)
+        begin = 0 if self._stacked is None else self._stacked.stages
+        a_at = int(self.plan.table[begin, col.OUT_AT])
 
         def launch(first: int, last: int, dz: Any, da: Any) -> None:
             out = cuda.device_array(last - first, np.float64)
-            self._changes.cge[min(len(dz), last - first), THREADS](
-                self._table, self._bases, cuda.to_device(chosen[first:last]), mu,
+            self._changes.cge[min(len(dz), last - first), self._threads](
+                self._table, self._bases, a_at, cuda.to_device(chosen[first:last]), mu,
                 int(central), *self._given(), dz, da, out, self._length, self.samples,
             )  # fmt: skip
             out.copy_to_host(g[first:last])
 
-        self._in_pieces(launch, costs)
+        self._in_pieces(launch, costs, begin)
 
     def probes(self, units: Ints, mu: float) -> Array:
         """Derivatives by the weights and the bias of units (m, 2); see :func:`probe`."""
@@ -238,17 +249,20 @@ class DeviceEngine:
         sizes = np.array([s.fan_in + (s.bias >= 0) for s in stages])[units[:, 0]]
         widest = int(max(sizes, default=1))
         parts = np.empty((len(given), widest))
+        a_at = int(self.plan.table[0, col.OUT_AT])
+        each = np.array([s.height_conv * s.width_conv for s in stages])[given[:, 0]]
+        costs = self._unit[given[:, 0]] * (given[:, 3] - given[:, 2]) / each
 
         def launch(first: int, last: int, dz: Any, da: Any) -> None:
             out = cuda.to_device(np.zeros((last - first, widest)))
             mass = cuda.device_array((len(dz), self._length), np.float64)
-            self._changes.probe[min(len(dz), last - first), THREADS](
-                self._table, self._bases, cuda.to_device(given[first:last]), mu, *self._given(),
-                dz, da, mass, out, self._length, self.samples,
+            self._changes.probe[min(len(dz), last - first), self._threads](
+                self._table, self._bases, a_at, cuda.to_device(given[first:last]), mu,
+                *self._given(), dz, da, mass, out, self._length, self.samples,
             )  # fmt: skip
             out.copy_to_host(parts[first:last])
 
-        self._in_pieces(launch, self._unit[given[:, 0]])
+        self._in_pieces(launch, costs, 0)
         sums = np.zeros((len(units), widest))
         np.add.at(sums, np.array(owner, np.int64), parts)
         return np.concatenate(
@@ -261,48 +275,53 @@ class DeviceEngine:
         names = ("weights", "theta", "a", "z", "gap", "u", "p", "y", "whole", "inverse")
         return tuple(getattr(held, name) for name in names)
 
-    def _in_pieces(self, launch: Callable[[int, int, Any, Any], None], costs: Array) -> None:
-        """Launch for items ``first <= i < last``, so few that a request to stop is heard."""
+    def _in_pieces(
+        self, launch: Callable[[int, int, Any, Any], None], costs: Array, begin: int
+    ) -> None:
+        """Launch for items ``first <= i < last``, so few that a request to stop is heard.
+
+        They are of stages from ``begin`` on. A launch has work for all blocks.
+        """
         if not len(costs):
             return
-        if self._scratch is None:
-            self._scratch = self._memory()
+        if begin not in self._scratch:
+            with memory_told():
+                self._scratch[begin] = self._rows(begin)
+        dz, da = self._scratch[begin]
         pieces = int(np.ceil(float(costs.sum()) * self.samples / _PIECE))
-        for first, last in pairwise(blocks(costs, min(len(costs), max(1, pieces)))):
+        pieces = max(1, min(pieces, len(costs) // len(dz)))
+        for first, last in pairwise(blocks(costs, pieces)):
             if self.cancelled():
                 raise Interrupted
             if last > first:
-                launch(int(first), int(last), *self._scratch)
+                launch(int(first), int(last), dz, da)
 
-    def _memory(self) -> tuple[Any, Any]:
+    def _rows(self, begin: int) -> tuple[Any, Any]:
         """Rows of the changes that blocks follow: of convolutions, and of activations."""
-        rows = 1
-        for k, stage in enumerate(self.network.stages):
+        rows = self.network.classes
+        for k, stage in enumerate(self.network.stages[begin:]):
             pixels = stage.height_conv * stage.width_conv
-            many = tile_of(pixels)[1] if k else 1
-            rows = max(
-                rows, pixels * min(many, stage.channels), stage.channels if pixels == 1 else 1
-            )
-        sizes = rows, self.plan.sizes["a"] - int(np.prod(self.network.shape))
+            rows = max(rows, pixels * (min(stage.channels, tile_of(pixels)[1]) if k else 1))
+        sizes = rows, self.plan.sizes["a"] - int(self.plan.table[begin, col.OUT_AT])
         bytes_each = sum(sizes) * self._length * self.plan.dtype.itemsize
-        count = min(2 if SIMULATED else 4 * multiprocessors(), int(_free() // 2 // bytes_each))
+        count = min(2 if SIMULATED else 4 * multiprocessors(), _memory() // 4 // bytes_each)
         if count < 1:
             raise InputError(
                 f"the GPU's memory is too small for this network and batch: one block of its "
                 f"threads takes {bytes_each / 1e9:.3g} GB"
             )
         dz, da = (
-            cuda.device_array((count, size * self._length), self.plan.dtype) for size in sizes
+            cuda.device_array((int(count), size * self._length), self.plan.dtype) for size in sizes
         )
         return dz, da
 
 
-def _free() -> int:
-    """Bytes of the GPU's memory that are free."""
+def _memory() -> int:
+    """Bytes of the GPU's memory: of all of it, so that a run does not depend on what is free."""
     if SIMULATED:
         return 1 << 30
-    free, _ = cuda.current_context().get_memory_info()
-    return int(free)
+    _, total = cuda.current_context().get_memory_info()
+    return int(total)
 
 
 def turned(network: Network) -> tuple[Ints, Ints]:

@@ -130,12 +130,13 @@ def following(real: Any) -> Following:
             if added and stage[col.SHORTCUT] == k + 1:
                 added = source == channel
             r = out_at + c * rows
-            for top in range(0, stage[col.H] * high, high):
-                for side in range(0, stage[col.W] * across, across):
-                    for b in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+            for row in range(stage[col.H]):
+                for column in range(stage[col.W]):
+                    b = cuda.threadIdx.x
+                    while b < n:
                         total = zero
-                        for y in range(top, top + high):
-                            for x in range(side, side + across):
+                        for y in range(row * high, row * high + high):
+                            for x in range(column * across, column * across + across):
                                 most = zero
                                 for yy in range(y * size, y * size + size):
                                     for xx in range(x * size, x * size + size):
@@ -161,6 +162,7 @@ def following(real: Any) -> Following:
                         total *= share
                         found |= total != zero
                         da[np.uint64(r * length + b)] = total
+                        b += cuda.blockDim.x
                     r += 1
         return found
 
@@ -227,18 +229,20 @@ def following(real: Any) -> Following:
     def shift(stage, c, cin, i, j, mu, a, z, inverse, dz, sums, length, n):
         """Change of a channel's convolution, or normalization, from that of a parameter of it."""
         stride = stage[col.STRIDE]
-        rows, columns = stage[col.HCONV] * stride, stage[col.WCONV] * stride
         moving = stage[col.GAMMA] >= 0 and cin >= -1
         z_at = stage[col.Z_AT] + c * stage[col.HCONV] * stage[col.WCONV]
         step = real(mu)
         if cin == -2:
             step = real(mu * inverse[stage[col.CHANNEL_AT] + c])
         r = 0
-        for y in range(i - stage[col.PADDING], rows + i - stage[col.PADDING], stride):
-            for x in range(j - stage[col.PADDING], columns + j - stage[col.PADDING], stride):
+        for row in range(stage[col.HCONV]):
+            y = row * stride + i - stage[col.PADDING]
+            for column in range(stage[col.WCONV]):
+                x = column * stride + j - stage[col.PADDING]
                 inside = y >= 0 and y < stage[col.HIN] and x >= 0 and x < stage[col.WIN]
                 q = stage[col.IN_AT] + (cin * stage[col.HIN] + y) * stage[col.WIN] + x
-                for b in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+                b = cuda.threadIdx.x
+                while b < n:
                     d, was = step, zero
                     if stage[col.GAMMA] >= 0:
                         was = z[np.uint64((z_at + r) * length + b)]
@@ -251,6 +255,7 @@ def following(real: Any) -> Following:
                         sums[0] += d
                         sums[1] += was * d
                         sums[2] += d * d
+                    b += cuda.blockDim.x
                 r += 1
 
     return Following(bent, factors_of, shift, normalize, finish, loss_change)

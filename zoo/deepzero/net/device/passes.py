@@ -21,6 +21,8 @@ from zoo.deepzero.net.forward import EPS
 #: Threads of a block that has a channel to itself.
 WIDE = 2 if SIMULATED else 1024
 _WARPS = WIDE // WARP
+#: Of so many threads each has 64 registers at most.
+_wide = cuda.jit if SIMULATED else cuda.jit(max_registers=64)
 
 
 class Passes(NamedTuple):
@@ -40,14 +42,14 @@ def activation_of(real: Any) -> Any:
     @cuda.jit(device=True)
     def activate(u, kind, levels):
         if kind == 1:
-            return zero if u <= zero else u  # not finite is to be seen
+            return zero if u <= zero else u
         if kind == 2:
             return real(math.tanh(u))
         if kind == 3:
             return one if u > zero else zero
         if kind == 4:
             many = real(levels)
-            return real(rint(min(max(u, zero), one) * many)) / many
+            return real(rint(min(max(u, zero), one) * many)) / many + (u - u)
         return u
 
     return activate
@@ -90,7 +92,7 @@ def passes(real: Any) -> Passes:
                 z, c * pixels, z, none, length, n,
             )  # fmt: skip
 
-    @cuda.jit
+    @_wide
     def finish(table, k, theta, conv, a, z, gap, u, inverse, moments, length, n, training):
         """What follows the convolution of a channel; a block has it to itself."""
         scratch = cuda.shared.array(_WARPS, float64)
@@ -145,7 +147,9 @@ def passes(real: Any) -> Passes:
             most = conv[own + first * length + b]
             for i in range(1, size * size):
                 pixel = first + i // size * wconv + i % size
-                most = max(most, conv[own + pixel * length + b])
+                value = conv[own + pixel * length + b]
+                if not value <= most:  # not finite is to be seen
+                    most = value
             u[(stage[col.U_AT] + c * hpool * wpool + r) * length + b] = most
             for i in range(size * size if size > 1 else 0):
                 pixel = first + i // size * wconv + i % size
@@ -166,7 +170,7 @@ def passes(real: Any) -> Passes:
                 total += bent * share
             a[(stage[col.OUT_AT] + c * rows + r) * length + b] = total
 
-    @cuda.jit
+    @_wide
     def softmax(at, classes, a, p, y, whole, result, length, n):
         """Probabilities; the sum of the losses, and how many are right, into ``result``."""
         scratch = cuda.shared.array(_WARPS, float64)

@@ -34,6 +34,7 @@ _located = device_function(located)
 
 #: Kernels that wait for memory, of which many threads are to be at work at the same time.
 _busy = cuda.jit if SIMULATED else cuda.jit(max_registers=80)
+_half = cuda.jit if SIMULATED else cuda.jit(max_registers=128)
 
 
 class Library(Protocol):
@@ -57,23 +58,27 @@ class Library(Protocol):
 
 
 class Torch:
-    """PyTorch, and so cuDNN, in single precision by TF32 unless told otherwise."""
+    """PyTorch, and so cuDNN, in single precision by TF32."""
 
-    def __init__(self, dtype: Any, device: str = "cuda", tf32: bool = True) -> None:
+    def __init__(self, dtype: Any, device: str = "cuda") -> None:
         try:
             import torch
         except ImportError as error:
             raise InputError(
-                "stacked changes are convolved by PyTorch, which is not here: install it, or use "
-                "stacked no"
+                "changes of large networks are convolved by PyTorch, which is not here: install "
+                "'zoo-engine[torch]', or use --convolutions kernels"
             ) from error
-        self._torch, self._device, self._tf32 = torch, device, tf32
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError(
+                "PyTorch has no GPU here: install one of its builds for CUDA, or use "
+                "--convolutions kernels"
+            )
+        self._torch, self._device = torch, device
         self._dtype = torch.float32 if dtype == np.float32 else torch.float64
 
     def array(self, values: Any) -> Any:
         """Values on the device."""
-        given = self._torch.as_tensor(np.ascontiguousarray(values), dtype=self._dtype)
-        return given.to(self._device)
+        return self._torch.tensor(values, dtype=self._dtype, device=self._device)
 
     def empty(self, shape: tuple[int, ...]) -> Any:
         """Memory on the device."""
@@ -83,7 +88,7 @@ class Torch:
         """Convolution; channels are last in memory before and after."""
         last = self._torch.channels_last
         flags = self._torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=self._tf32
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=True
         )
         with flags, self._torch.no_grad():
             out = self._torch.nn.functional.conv2d(
@@ -154,7 +159,7 @@ def kernels(real: Any) -> Kernels:
             r = at + c * pixels + rest % pixels
             out[q] = rows[np.uint64(r * length + rest // pixels)]
 
-    @cuda.jit
+    @_half
     def begin(table, k, coordinates, mu, theta, a, z, gap, u, inverse, all_dz, da, length, n):
         """Changes of the coordinates' own channels of stage k's activation, as rows of da."""
         held = cuda.shared.array((WARPS, 3), float64)
@@ -249,7 +254,7 @@ def kernels(real: Any) -> Kernels:
     def finish_of(windows: bool) -> Any:
         """Kernel for stages with pooling, or without."""
 
-        @_busy
+        @(_half if windows else _busy)
         def finish(
             stage, coordinates, source, origin, d, factors, z, gap, u, added, own, out, length, n
         ):  # fmt: skip
@@ -372,6 +377,7 @@ class Stacked:
         self._run = kernels(self._dtype.type)
         self._weights: list[Any] = []
         self._turned: list[dict[str, Any]] = []
+        self._room: dict[str, Any] = {}
 
     @property
     def stages(self) -> int:
@@ -413,7 +419,9 @@ class Stacked:
         largest = max(s.channels * s.height_conv * s.width_conv for s in stages[k + 1 :])
         alive = 4 * largest * n  # a convolution, two activations, and one that will be added
         own = stages[k].height_conv * stages[k].width_conv + stages[k].height * stages[k].width
-        return max(1, self._most // ((alive + own * self._length) * self._dtype.itemsize))
+        most = self._most // ((alive + own * self._length) * self._dtype.itemsize)
+        most = max(1, min(most, 2**31 // (n * largest)))
+        return int(1 << (int(most).bit_length() - 1))  # few sizes: a library prepares each anew
 
     def derivatives(
         self, k: int, coordinates: Any, mu: float, central: bool, held: Any, n: int
@@ -435,7 +443,7 @@ class Stacked:
         dz = library.empty((blocks, stage.height_conv * stage.width_conv * length))
         own = library.empty((count, stage.height * stage.width * length))
         flat = _rows_of(library, dz, blocks), _rows_of(library, own, count)
-        run.begin[blocks, THREADS](
+        run.begin[blocks, min(THREADS, length)](
             table, k, coordinates, mu, held.theta, held.a, held.z, held.gap, held.u, held.inverse,
             *flat, length, n,
         )  # fmt: skip
@@ -462,6 +470,13 @@ class Stacked:
             table, held.a, held.p, held.y, held.whole, library.held(logits), scale, g, length, n
         )
 
+    def _kept(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Memory that is used again and again."""
+        size = int(np.prod(shape))
+        if name not in self._room or self._room[name].size < size:
+            self._room[name] = cuda.device_array(size, dtype)
+        return self._room[name][:size].reshape(shape)
+
     def _finished(
         self, m: int, k: int, d: Any, made: dict[int, Any], own: Any, coordinates: Any, held: Any,
         n: int,
@@ -473,10 +488,10 @@ class Stacked:
         rows = n * stage.height_conv * stage.width_conv
         flat, none = library.held(d), held.u
         row = self._table[m]
-        factors = cuda.device_array((count * stage.channels, 3), self._dtype)
+        factors = self._kept("factors", (count * stage.channels, 3), self._dtype)
         if stage.gamma >= 0:
             shares = 1 if SIMULATED else min(_SHARES, -(-rows // _ROWS))
-            parts = cuda.device_array((count, shares, stage.channels, 3), np.float64)
+            parts = self._kept("parts", (count, shares, stage.channels, 3), np.float64)
             run.add[(count, shares), THREADS](
                 stage.channels, rows, flat, library.held(places["z"]), parts
             )
