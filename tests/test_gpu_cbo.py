@@ -132,13 +132,18 @@ def holed(x):
 
 
 @gpu
-@pytest.mark.parametrize(("variant", "groups"), [("anisotropic", 1), ("memory", 2), ("gated", 512)])
-def test_many_tiles_and_groups(variant, groups, monkeypatch):
+@pytest.mark.parametrize(
+    ("variant", "groups", "many"),
+    [("anisotropic", 1, 8), ("memory", 2, 8), ("gated", 512, 1), ("covariance", 512, 1)],
+)
+def test_many_tiles_and_groups(variant, groups, many, monkeypatch):
     from zoo.cbo import device
 
     monkeypatch.setattr(device, "_BYTES", 9 * 8 * 4)  # eight rows of four numbers
     monkeypatch.setattr(device, "_GROUPS", groups)
-    assert device.tile_of(4) == (8, 9 * 8 * 4)
+    monkeypatch.setattr(device, "_MANY", many)
+    device.kernel_of.cache_clear()
+    assert device.tile_of(4, 21, "float64") == (8, 9 * 8 * 4)
     assert device.groups_of(1, 21, 8) == min(groups, 3)
     options = VARIANTS[variant] | {"dim": 3, "particles": 21}
     for function in (None, numba.njit(holed)):

@@ -149,6 +149,9 @@ if SIMULATED:
     def _warp_total(value):
         return value
 
+    def _warp_least(value):
+        return value
+
     def _rint(x):
         return np.rint(x)
 
@@ -157,6 +160,11 @@ else:
     def _warp_total(value):
         for distance in (16, 8, 4, 2, 1):
             value += cuda.shfl_xor_sync(0xFFFFFFFF, value, distance)
+        return value
+
+    def _warp_least(value):
+        for distance in (16, 8, 4, 2, 1):
+            value = min(value, cuda.shfl_xor_sync(0xFFFFFFFF, value, distance))
         return value
 
     def _rint(x):
@@ -174,9 +182,9 @@ _INTRINSICS: dict[Any, Any] = {
 #: a*b + c rounded once, of float64 and of float32; and a*b that no compiler fuses with a sum.
 fma, fmaf, product = _INTRINSICS[jit.fma], _device(_fmaf), _device(_product)
 
-#: Sum of a value over the threads of a warp, which all of them get; and the nearest whole number,
-#: the even one of two.
-warp_total, rint = _device(_warp_total), _device(_rint)
+#: Sum and least of a value over the threads of a warp, which all of them get; and the nearest whole
+#: number, the even one of two.
+warp_total, warp_least, rint = _device(_warp_total), _device(_warp_least), _device(_rint)
 
 
 @_device
@@ -194,6 +202,20 @@ def block_total(value, scratch):
     for warp in range(1, cuda.blockDim.x // WARP):
         total += scratch[warp]
     return total
+
+
+@_device
+def block_least(value, scratch):
+    """Least value over the threads of a block; see :func:`block_total`."""
+    value = warp_least(value)
+    cuda.syncthreads()
+    if cuda.threadIdx.x % WARP == 0:
+        scratch[cuda.threadIdx.x // WARP] = value
+    cuda.syncthreads()
+    least = scratch[0]
+    for warp in range(1, cuda.blockDim.x // WARP):
+        least = min(least, scratch[warp])
+    return least
 
 
 @_device

@@ -161,7 +161,11 @@ class CBOConfig:
         "same, and results differ by rounding.",
         choices=("cpu", "cuda"),
     )
-    precision: str = option("float64", "Of positions on a GPU.", choices=("float64", "float32"))
+    precision: str = option(
+        "float64",
+        "Of positions on a GPU, and of what objectives see.",
+        choices=("float64", "float32"),
+    )
 
     def __post_init__(self) -> None:
         self._check_device()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import float64, int64
+from numba import float64, from_dtype, int64
 
 from zoo import streams
 from zoo.cbo import dynamics as dy
@@ -28,6 +28,7 @@ from zoo.cbo.device_polarized import own_consensus
 from zoo.cbo.kernels import SPREAD_EVERY
 from zoo.cuda import (
     SIMULATED,
+    block_least,
     block_lowest,
     block_total,
     cuda,
@@ -37,16 +38,18 @@ from zoo.cuda import (
 from zoo.streams import INITIAL, KICK, MEMORY_NOISE, NOISE
 
 #: Threads of a block.
-THREADS = 2 if SIMULATED else 256
+THREADS = 2 if SIMULATED else 128
 #: Particles of a tile, at most, and the shared memory that one may take: a block has 48 KiB without
-#: asking, and what is declared below takes 22,528 bytes of them.
-_ROWS, _BYTES = 256, 24_576
+#: asking, and what is declared below takes 7,168 bytes of them.
+_ROWS, _BYTES = 128, 40_960
 #: Dimensions of which eight particles fit there.
 MOST_DIMENSIONS = _BYTES // 72 // 4 * 4
 #: Particles of a tile that does not fit there.
 _LONG = 32
-#: Groups of tiles of all runs.
-_GROUPS = 512
+#: Tiles that a small population has at least, for all of a GPU to have something to do.
+_TILES = 256
+#: Groups of tiles of all runs, and those of a run from which on all blocks add up their sums.
+_GROUPS, _MANY = 1536, 8
 #: Bytes of the groups' sums for covariances, at most.
 _MATRICES = 1 << 28
 
@@ -63,8 +66,7 @@ class Shape:
     Attributes
     ----------
     real : str
-        float64 or float32: of positions, and of what moves them. Objectives see float64, but for
-        points that are too long for shared memory.
+        float64 or float32: of positions, of what moves them, and of what objectives see.
     shared : bool
         Whether a tile is in shared memory.
     noise, boundary, gate : int
@@ -91,10 +93,14 @@ class Shape:
     pure: bool
 
 
-def tile_of(dp: int) -> tuple[int, int]:
-    """Particles of a tile, and its bytes of shared memory: none if it is too large for that."""
-    rows = min((_BYTES // (8 * dp) - 1) // 8 * 8, _ROWS)
-    return (rows, 8 * dp * (rows + 1)) if rows > 0 else (_LONG, 0)
+def tile_of(dp: int, particles: int, real: str) -> tuple[int, int]:
+    """Particles of a tile, of so many in all runs; and its bytes of shared memory, or none."""
+    itemsize = 8 if SIMULATED else np.dtype(real).itemsize
+    most = min((_BYTES // (itemsize * dp) - 1) // 8 * 8, _ROWS)
+    if most <= 0:
+        return _LONG, 0
+    rows = min(most, max(8, -(-particles // _TILES + 7) // 8 * 8))
+    return rows, itemsize * dp * (rows + 1)
 
 
 def groups_of(runs: int, n: int, tile: int, matrix: int = 0) -> int:
@@ -137,6 +143,8 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     value_at = device_function(objective)
     pair = normals_of(shape.real)
     real = np.dtype(shape.real).type
+    # In the simulator constants beside single precision would be rounded to it.
+    kind = float64 if SIMULATED else from_dtype(np.dtype(shape.real))
     shared = shape.shared
     isotropic, affine = shape.noise == dy.ISOTROPIC, shape.noise == dy.COVARIANCE
     together = affine or shape.ess  # what closes a superstep takes all threads
@@ -272,8 +280,9 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
         thrown = real(p.kick_sigma * root)
         back, shaken = real(p.lam_memory * run.dt), real(p.sigma_memory * root)
         squares = 0.0
-        for q in range(me, rows * blocks, cuda.blockDim.x):
-            i, b = q // blocks, q % blocks
+        i, b = me // blocks, me % blocks
+        down_by, across_by = cuda.blockDim.x // blocks, cuda.blockDim.x % blocks
+        while i < rows:
             particle, block = np.uint64(first + a + i), np.uint64(b)
             if affine:  # rows of the factor are zero before their diagonal
                 z0, z1, z2, z3 = real(0.0), real(0.0), real(0.0), real(0.0)
@@ -325,6 +334,9 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                 if not affine:  # others still need what is there
                     tile[i * across + j * down] = new
                 x[r, a + i, j] = new
+            i, b = i + down_by, b + across_by
+            if b >= blocks:
+                i, b = i + 1, b - blocks
         if affine:
             cuda.syncthreads()
             for q in range(me, rows * dp, cuda.blockDim.x):
@@ -344,16 +356,12 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     def group(
         item, groups, rows_of_tile, p, box, seed, first_run, first, runs, flat, x, energy,
         y, y_energy, c, factor, parts, places, moments, seconds, others, others_energy, shift,
-        rotation, anchor, points,
+        rotation, anchor, points, work, scratch, numbers,
     ):  # fmt: skip
         """A group of tiles: move, evaluate, and sum up."""
-        tile_here = cuda.shared.array(0, float64)
-        values = cuda.shared.array(_ROWS, float64)
-        weights = cuda.shared.array(_ROWS, float64)
-        pulls = cuda.shared.array(_ROWS, float64)
-        lengths = cuda.shared.array((2, _ROWS), float64)
-        scratch = cuda.shared.array(THREADS, float64)
-        numbers = cuda.shared.array(THREADS, int64)
+        tile_here = cuda.shared.array(0, kind)
+        values, weights, pulls = work[0], work[1], work[2]
+        lengths = work[3:]
         me, wide = cuda.threadIdx.x, cuda.blockDim.x
         r, g = item // groups, item % groups
         run = runs[r]
@@ -425,7 +433,7 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
             for i in range(me, rows, wide):
                 values[i] = y_energy[r, a + i] if memory else energy[r, a + i]
                 mine = min(mine, values[i])
-            low, _ = block_lowest(mine, np.int64(0), scratch, numbers)
+            low = block_least(mine, scratch)
             if low == np.inf:
                 continue
             shrink = 1.0
@@ -438,12 +446,23 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                 weights[i] = math.exp(-run.alpha * (values[i] - lowest))
                 total += weights[i]
             weight = shrink * weight + block_total(total, scratch)
-            for j in range(me, d, wide):
-                moment = shrink * moments[item, j]
-                for i in range(rows):
+            # Threads share a coordinate where there are more of them than coordinates.
+            shares = max(1, wide // d)
+            for j0 in range(0, d, wide):
+                here = min(wide, d - j0)
+                j, share = j0 + me % here, me // here
+                moment = 0.0
+                for i in range(share, rows if share < shares else 0, shares):
                     v = y[r, a + i, j] if memory else tile[i * across + j * down]
                     moment += weights[i] * float(v)
-                moments[item, j] = moment
+                cuda.syncthreads()
+                scratch[me] = moment
+                cuda.syncthreads()
+                if me < here:
+                    moment = shrink * moments[item, j]
+                    for other in range(shares):
+                        moment += scratch[other * here + me]
+                    moments[item, j] = moment
             for e in range(me, d * d if affine else 0, wide):
                 j, k = e // d, e % d
                 if k <= j:
@@ -468,15 +487,39 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                 part.moved = 1
 
     @cuda.jit(device=True)
+    def add_up(task, tasks, d, groups, runs, parts, moments, seconds, moment, second, scratch):
+        """A number of a run's moments, from those of its many groups."""
+        me, wide = cuda.threadIdx.x, cuda.blockDim.x
+        r, e = task // tasks, task % tasks
+        j, k = (e - d) // d, (e - d) % d
+        run = runs[r]
+        if run.phase == st.DONE or run.phase == st.MEASURE or (e >= d and k > j):
+            return
+        mine = np.inf
+        for g in range(me, groups, wide):
+            mine = min(mine, parts[r * groups + g].lowest)
+        lowest = block_least(mine, scratch)
+        total = 0.0
+        for g in range(me, groups, wide):
+            part = parts[r * groups + g]
+            if part.lowest < np.inf:
+                value = moments[r * groups + g, e] if e < d else seconds[r * groups + g, j, k]
+                total += math.exp(-run.alpha * (part.lowest - lowest)) * value
+        total = block_total(total, scratch)
+        if me == 0:
+            if e < d:
+                moment[r, e] = total
+            else:
+                second[r, j, k] = total
+
+    @cuda.jit(device=True)
     def close(
         r, groups, doing, plan, head, moment, second, runs, x, energy, y_energy, c, covariance,
         factor, found, best_x, parts, places, moments, seconds, trace, used, shift, rotation,
-        anchor, points,
+        anchor, points, work, scratch, numbers,
     ):  # fmt: skip
-        """Add up the groups' sums of a run, and close its superstep."""
-        scratch = cuda.shared.array(THREADS, float64)
-        numbers = cuda.shared.array(THREADS, int64)
-        scales = cuda.shared.array(_GROUPS, float64)
+        """Add up the groups' sums of a run, but for moments of many; and close its superstep."""
+        scales = work[0]
         me, wide = cuda.threadIdx.x, cuda.blockDim.x
         run, p = runs[r], plan.params[0]
         n, d = x.shape[1], p.dimension
@@ -493,10 +536,12 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
         weight, squares, moved, evaluations, nonfinite = 0.0, 0.0, 0.0, 0.0, 0.0
         for g in range(me, groups, wide):
             part = parts[r * groups + g]
-            scales[g] = 0.0
+            scale = 0.0
             if part.lowest < np.inf:
-                scales[g] = math.exp(-run.alpha * (part.lowest - lowest))
-                weight += scales[g] * part.weight
+                scale = math.exp(-run.alpha * (part.lowest - lowest))
+                weight += scale * part.weight
+            if groups <= _MANY:
+                scales[g] = scale
             squares += part.squares
             moved += float(part.moved)
             evaluations += float(part.evaluations)
@@ -506,13 +551,14 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
         moved = block_total(moved, scratch)
         evaluations = block_total(evaluations, scratch)
         nonfinite = block_total(nonfinite, scratch)
-        for j in range(me, d, wide):
+        few = groups <= _MANY
+        for j in range(me, d if few else 0, wide):
             total = 0.0
             for g in range(groups):
                 if scales[g] > 0.0:
                     total += scales[g] * moments[r * groups + g, j]
             moment[r, j] = total
-        for e in range(me, d * d if affine else 0, wide):
+        for e in range(me, d * d if affine and few else 0, wide):
             j, k = e // d, e % d
             if k <= j:
                 total = 0.0
@@ -576,6 +622,11 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     ):  # fmt: skip
         grid = cuda.cg.this_grid()
         plan = st.Plan(params, box[0], box[1], box[2], box[3], box[4])
+        work = cuda.shared.array((5, _ROWS), float64)
+        scratch = cuda.shared.array(THREADS, float64)
+        numbers = cuda.shared.array(THREADS, int64)
+        d = params[0].dimension
+        tasks = d + d * d if affine else d
         for _ in range(steps):
             if polarized:
                 share(x, energy, others, others_energy)
@@ -584,14 +635,22 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                 group(
                     item, groups, rows_of_tile, params[0], box, seed, first_run, first,
                     runs, flat, x, energy, y, y_energy, c, factor, parts, places, moments,
-                    seconds, others, others_energy, shift, rotation, anchor, points,
+                    seconds, others, others_energy, shift, rotation, anchor, points, work, scratch,
+                    numbers,
                 )  # fmt: skip
             grid.sync()
+            if groups > _MANY:
+                for task in range(cuda.blockIdx.x, len(runs) * tasks, cuda.gridDim.x):
+                    add_up(
+                        task, tasks, d, groups, runs, parts, moments, seconds, moment, second,
+                        scratch,
+                    )  # fmt: skip
+                grid.sync()
             for r in range(cuda.blockIdx.x, len(runs), cuda.gridDim.x):
                 close(
                     r, groups, doing, plan, head, moment, second, runs, x, energy, y_energy, c,
                     covariance, factor, found, best_x, parts, places, moments, seconds, trace, used,
-                    shift, rotation, anchor, points,
+                    shift, rotation, anchor, points, work, scratch, numbers,
                 )  # fmt: skip
             grid.sync()
 

@@ -53,7 +53,7 @@ class DeviceShard:
         self.plan, self.d, self._objective = plan, int(p["dimension"]), objective
         mine = n if p["memory"] else 0
         center = st.new_center(plan, count, 0)
-        self._rows, self._bytes = device.tile_of(dp)
+        self._rows, self._bytes = device.tile_of(dp, count * n, real)
         matrix = len(center.covariance[0])
         polarized = bool(p["dynamics"] == dy.POLARIZED)
         if (matrix or polarized) and not self._bytes:
