@@ -102,3 +102,17 @@ def test_cholesky_factor_of_full_and_deficient_matrices():
         np.testing.assert_allclose(factor.T @ factor, matrix, atol=1e-6 * np.trace(matrix))
         if rank == 6:
             np.testing.assert_allclose(factor.T, np.linalg.cholesky(matrix), atol=1e-10)
+
+
+def test_a_tolerance_of_zero_ends_no_run():
+    from zoo.cbo import state as st
+    from zoo.cbo.advance import stop_or_kick
+
+    params = np.zeros(1, st.PARAMS)
+    params["target"], params["steps"], params["max_evaluations"] = -np.inf, 100, 10**9
+    for tolerance, status in ((0.0, st.RUNNING), (1e-10, st.CONVERGED)):
+        run = np.zeros(1, st.RUN)
+        run["phase"], run["step"], run["spread0"] = st.MOVE, 5, 1.0  # the spread is zero
+        params["spread_tol"] = tolerance
+        stop_or_kick(params[0], run[0], True)
+        assert run["status"][0] == status

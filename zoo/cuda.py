@@ -141,6 +141,11 @@ def _device(function: Callable[..., Any]) -> Any:
     return cuda.jit(device=True)(function)
 
 
+def kernel_of_registers(most: int) -> Any:
+    """Decorator of kernels whose threads have at most so many registers: more of them run then."""
+    return cuda.jit if SIMULATED else cuda.jit(max_registers=most)
+
+
 #: Threads that see each other's registers; in the simulator every thread is alone.
 WARP = 1 if SIMULATED else 32
 

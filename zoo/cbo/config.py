@@ -168,7 +168,8 @@ class CBOConfig:
     )
 
     def __post_init__(self) -> None:
-        self._check_device()
+        if self.batch and self.device != "cpu":
+            raise InputError("batches are for device cpu")
         if self.particles is not None and self.batch > self.particles:
             raise InputError(
                 f"batch must be at most particles ({self.particles}), got {self.batch}"
@@ -203,12 +204,6 @@ class CBOConfig:
             raise InputError(
                 f"init_lower must be below init_upper, got {self.init_lower} and {self.init_upper}"
             )
-
-    def _check_device(self) -> None:
-        if self.device == "cpu":
-            return
-        if self.batch:
-            raise InputError("batches are for device cpu")
 
     def resolved(self, dimension: int, width: float) -> CBOConfig:
         """Fill in the defaults that depend on the dynamics, dimension and mean width of bounds."""

@@ -26,6 +26,7 @@ _STATE = ("runs", "x", "energy", "y", "y_energy", "best_x", "c", "covariance", "
 class DeviceShard:
     """Runs ``runs``, of all their particles; see :class:`zoo.cbo.shard.CBOShard`."""
 
+    @memory_told()
     def __init__(
         self,
         plan: st.Plan,
@@ -36,18 +37,6 @@ class DeviceShard:
         real: str,
     ) -> None:
         require()
-        with memory_told():
-            self._make(plan, seed, runs, fresh, objective, real)
-
-    def _make(
-        self,
-        plan: st.Plan,
-        seed: int,
-        runs: range,
-        fresh: Any,
-        objective: CompiledObjective,
-        real: str,
-    ) -> None:
         p = plan.params[0]
         n, dp, count = int(p["particles"]), len(plan.lower), len(runs)
         self.plan, self.d, self._objective = plan, int(p["dimension"]), objective

@@ -184,6 +184,8 @@ class DeepZeroConfig:
         oracle = self.oracle or ("rge" if black_box else "cge")
         if black_box and self.device != "cpu":
             raise InputError(f"device {self.device} is for networks: a black box is where it is")
+        if self.convolutions == "torch" and oracle not in ("cge", "cyclic"):
+            raise InputError(f"convolutions torch are those of cge and cyclic, not {oracle}")
         if black_box and oracle not in BLACK_BOX:
             raise InputError(
                 f"oracle {oracle} looks into a network: for black boxes there are "

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import float64
 
-from zoo.cuda import SIMULATED, block_total, cuda, device_function
+from zoo.cuda import block_total, cuda, device_function, kernel_of_registers
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.coordinates import located
 from zoo.deepzero.net.device.convolution import MAP, MOST, SINGLE, convolution
@@ -27,7 +27,7 @@ _SUMS = 3 * MOST
 _REGISTERS = 128
 
 _located = device_function(located)
-_kernel = cuda.jit if SIMULATED else cuda.jit(max_registers=_REGISTERS)
+_kernel = kernel_of_registers(_REGISTERS)
 
 
 class Changes(NamedTuple):

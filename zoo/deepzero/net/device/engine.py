@@ -71,6 +71,7 @@ class DeviceEngine:
         If there is no GPU, or its memory is too small, or the library is not there.
     """
 
+    @memory_told()
     def __init__(
         self,
         network: Network,
@@ -80,13 +81,7 @@ class DeviceEngine:
         stacked: bool = False,
     ) -> None:
         require()
-        with memory_told():
-            self._make(network, samples, dtype, stacked)
-        self.cancelled = cancelled
-        self.samples = 0
-
-    def _make(self, network: Network, samples: int, dtype: Any, stacked: bool) -> None:
-        self.network = network
+        self.network, self.cancelled, self.samples = network, cancelled, 0
         self.plan = Plan(network, samples, dtype)
         real = self.plan.dtype.type
         self._passes, self._changes = passes(real), changes(real)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import float64
 
-from zoo.cuda import SIMULATED, WARP, block_total, cuda, rint
+from zoo.cuda import SIMULATED, WARP, block_total, cuda, kernel_of_registers, rint
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.device.convolution import MAP, SINGLE, convolution
 from zoo.deepzero.net.forward import EPS
@@ -22,7 +22,7 @@ from zoo.deepzero.net.forward import EPS
 WIDE = 2 if SIMULATED else 1024
 _WARPS = WIDE // WARP
 #: Of so many threads each has 64 registers at most.
-_wide = cuda.jit if SIMULATED else cuda.jit(max_registers=64)
+_wide = kernel_of_registers(64)
 
 
 class Passes(NamedTuple):

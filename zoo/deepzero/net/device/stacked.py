@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import float64
 
-from zoo.cuda import SIMULATED, block_total, cuda, device_function
+from zoo.cuda import SIMULATED, block_total, cuda, device_function, kernel_of_registers
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.coordinates import located
 from zoo.deepzero.net.device.convolution import MAP, SINGLE
@@ -33,8 +33,7 @@ _ROWS, _SHARES = 4096, 512
 _located = device_function(located)
 
 #: Kernels that wait for memory, of which many threads are to be at work at the same time.
-_busy = cuda.jit if SIMULATED else cuda.jit(max_registers=80)
-_half = cuda.jit if SIMULATED else cuda.jit(max_registers=128)
+_busy, _half = kernel_of_registers(80), kernel_of_registers(128)
 
 
 class Library(Protocol):
