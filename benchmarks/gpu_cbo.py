@@ -221,7 +221,8 @@ def floors(quick: bool) -> tuple[float, dict[str, float]]:
     from importlib import import_module
 
     from zoo import streams, vmath
-    from zoo.cbo.device import THREADS, normals_of
+    from zoo.cbo.device.noise import normals_of
+    from zoo.cbo.device.shape import THREADS
     from zoo.cuda import SIMULATED, cuda, device_function, multiprocessors
 
     philox, ripple = device_function(streams.philox), device_function(vmath.sin2_pi)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from zoo import streams
+from zoo.cbo.device.batches import deal
 from zoo.cuda import cuda, device_function
 
 _philox = device_function(streams.philox)
@@ -18,3 +19,9 @@ def words_and_normals(seed, stream, words, normals):
         for k in range(4):
             words[i, k] = drawn[k]
         normals[i, 0], normals[i, 1] = _normal_pair(drawn[0], drawn[1])
+
+
+@cuda.jit
+def permutations(params, seed, first_run, first, runs, order, epochs, partners, claims, news):
+    """Draw the permutations that runs want."""
+    deal(params[0], seed, first_run, first, runs, order, epochs, partners, claims, news)

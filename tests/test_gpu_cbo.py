@@ -75,6 +75,12 @@ VARIANTS = {
         "noise": "isotropic",
         "sigma": 0.5,
     },
+    "batches": {"batch": 3},
+    "batches move all": {"batch": 4, "batch_moves": "all", "noise": "isotropic"},
+    "batches with memory": {"batch": 3, "memory": True, "sigma_memory": 0.5, "runs": 2},
+    "batches, effective size": {"batch": 5, "alpha_schedule": "ess", "ess": 0.4},
+    "batches, gated": {"batch": 10, "particles": 21, "gate": "heaviside"},
+    "batches, covariance": {"batch": 8, "particles": 20, "noise": "covariance"},
     "many runs": {"runs": 3},
     "many dimensions": {"dim": 700, "particles": 5},
 }
@@ -103,6 +109,12 @@ def method_of(
     return CBO(problem, config, Budget(steps=steps), seed)
 
 
+def same_particles(found, expected):
+    """Whether the particles of two shards' states are the same but for rounding."""
+    for name in ("x", "energy", "y", "y_energy"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-9)
+
+
 @gpu
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_trajectories_are_those_of_the_cpu(variant):
@@ -111,8 +123,7 @@ def test_trajectories_are_those_of_the_cpu(variant):
     for steps in (1, 3):
         expected = ran(here, steps)[0].state()
         found = ran(there, steps)[0].state()
-        np.testing.assert_allclose(found["x"], expected["x"], rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(found["energy"], expected["energy"], rtol=1e-9, atol=1e-9)
+        same_particles(found, expected)
         np.testing.assert_allclose(found["c"], expected["c"], rtol=1e-9, atol=1e-9)
         for name in ("step", "phase", "evaluations", "nonfinite", "kicks", "status"):
             np.testing.assert_array_equal(found["runs"][name], expected["runs"][name])
@@ -120,6 +131,100 @@ def test_trajectories_are_those_of_the_cpu(variant):
         np.testing.assert_allclose(found["best_x"], expected["best_x"], rtol=1e-9, atol=1e-9)
         assert variant != "kicked" or steps == 1 or found["runs"]["kicks"][0] > 0
         np.testing.assert_allclose(found["runs"]["spread"], expected["runs"]["spread"], rtol=1e-9)
+
+
+@gpu
+@pytest.mark.parametrize("n", [1, 2, 9, 40])
+def test_batches_are_slices_of_the_permutations_of_the_cpu(n):
+    from gpu_kernels import permutations
+
+    from zoo import streams
+    from zoo.cbo import state as st
+    from zoo.cbo.device.batches import NEWS, WANTED
+    from zoo.cuda import cuda
+
+    seed, first_run, first = np.uint64(5), 2, 7
+    params, runs = np.zeros(1, st.PARAMS), np.zeros(3, st.RUN)
+    params["batch"] = 1
+    runs["phase"] = st.MOVE
+    runs["step"] = [n - 1, 3 * n - 1, 2 * n - 1]  # the next permutation is begun in this step
+    news = np.zeros(NEWS, np.int64)
+    news[WANTED] = 1
+    order, scratch = np.zeros((3, 3, n), np.int32), np.zeros((2, 3, 2, n), np.int32)
+    epochs = np.full((3, 2), -1)
+    epochs[2] = [2, 1]  # has both, and they are left alone
+    order, epochs, news = (cuda.to_device(array) for array in (order, epochs, news))
+    partners, claims = (cuda.to_device(array) for array in scratch)
+    given = cuda.to_device(params), seed, first_run, first, cuda.to_device(runs), order, epochs
+    permutations[1, 2](*given, partners, claims, news)
+    order, epochs = order.copy_to_host(), epochs.copy_to_host()
+    for run, numbers in ((0, (0, 1)), (1, (2, 3))):
+        for number in numbers:
+            expected = np.empty(n, np.int64)
+            key = seed, np.uint64(first_run + run), np.uint64(number), streams.BATCH
+            streams.permutation(*key, first, expected)
+            np.testing.assert_array_equal(order[run, 1 + number % 2], expected)
+            assert epochs[run, number % 2] == number
+    assert not order[2].any()
+    np.testing.assert_array_equal(news.copy_to_host(), 0)
+
+
+BLOCKS = {
+    "anisotropic": {},
+    "memory": {"memory": True, "sigma_memory": 0.5},
+    "gated": {"gate": "heaviside"},
+    "covariance": {"noise": "covariance"},
+    "effective size": {"alpha_schedule": "ess", "ess": 0.4, "memory": True},
+    "batches": {"batch": 6, "alpha_schedule": "ess", "ess": 0.4},
+    "polarized": {"dynamics": "polarized", "kappa": 2.0, "sigma": 3.0},
+}
+
+
+@gpu
+@pytest.mark.parametrize("variant", BLOCKS)
+def test_blocks_of_a_population(variant):
+    options = BLOCKS[variant] | {"shards": 2, "steps": 3}
+    here, there = (method_of(device, **options) for device in ("cpu", "cuda"))
+    pieces = ran(here, 3), ran(there, 3)
+    while not here.finished:
+        for expected, found in zip(*pieces, strict=True):
+            same_particles(found.state(), expected.state())
+        for method, shards in zip((here, there), pieces, strict=True):
+            message = method.message(1)
+            method.merge([shard.step(message) for shard in shards])
+    assert there.finished
+    expected, found = here.result(), there.result()
+    for name in ("x", "fun", "consensus", "consensus_fun", "spread", "alpha"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
+    for name in ("nfev", "nit", "status", "nonfinite"):
+        assert found[name] == expected[name]
+
+
+@gpu
+@pytest.mark.parametrize("options", [{"batch": 3}, {"noise": "covariance"}])
+def test_what_needs_tiles_in_shared_memory(options):
+    method = method_of("cuda", dim=700, particles=8, **options)
+    with pytest.raises(zoo.errors.InputError, match="take up to 568 dimensions on a GPU, got 700"):
+        method.shard(0)
+
+
+@gpu
+def test_blocks_go_on_after_a_resume():
+    method = method_of("cuda", shards=2, batch=6)
+    shards = ran(method, 3)
+    taken, kept = [shard.state() for shard in shards], method.state()
+    again = method_of("cuda", shards=2, batch=6)
+    again.restore(kept)
+    others = [again.shard(i) for i in range(2)]
+    for shard, state in zip(others, taken, strict=True):
+        shard.restore(state)
+    for _ in range(3):
+        for run, pieces in ((method, shards), (again, others)):
+            message = run.message(1)
+            run.merge([shard.step(message) for shard in pieces])
+    for mine, other in zip(shards, others, strict=True):
+        for name, array in mine.state().items():
+            np.testing.assert_array_equal(other.state()[name], array)
 
 
 def holed(x):
@@ -133,18 +238,23 @@ def holed(x):
 
 @gpu
 @pytest.mark.parametrize(
-    ("variant", "groups", "many"),
-    [("anisotropic", 1, 8), ("memory", 2, 8), ("gated", 512, 1), ("covariance", 512, 1)],
+    ("variant", "groups", "few"),
+    [
+        ("anisotropic", 1, 8),
+        ("memory", 2, 8),
+        ("gated", 512, 1),
+        ("covariance", 512, 1),
+        ("batches, covariance", 512, 0),
+    ],
 )
-def test_many_tiles_and_groups(variant, groups, many, monkeypatch):
-    from zoo.cbo import device
+def test_many_tiles_and_groups(variant, groups, few, monkeypatch):
+    from zoo.cbo.device import shape
 
-    monkeypatch.setattr(device, "_BYTES", 9 * 8 * 4)  # eight rows of four numbers
-    monkeypatch.setattr(device, "_GROUPS", groups)
-    monkeypatch.setattr(device, "_MANY", many)
-    device.kernel_of.cache_clear()
-    assert device.tile_of(4, 21, "float64") == (8, 9 * 8 * 4)
-    assert device.groups_of(1, 21, 8) == min(groups, 3)
+    monkeypatch.setattr(shape, "_BYTES", 9 * 8 * 4)  # eight rows of four numbers
+    monkeypatch.setattr(shape, "_GROUPS", groups)
+    monkeypatch.setattr(shape, "_FEW", few)
+    assert shape.tile_of(4, 21, "float64") == (8, 9 * 8 * 4)
+    assert shape.groups_of(1, 21, 8) == min(groups, 3)
     options = VARIANTS[variant] | {"dim": 3, "particles": 21}
     for function in (None, numba.njit(holed)):
         methods = [method_of(kind, **options) for kind in ("cpu", "cuda")]
@@ -255,11 +365,10 @@ def test_ray_and_cma_are_not_needed():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"batch": 5}, "batches are for device cpu"),
         ({"device": "cpu", "precision": "float32"}, "precision float32 is for device cuda"),
         ({"device": "gpu"}, "device must be cpu | cuda"),
     ],
 )
-def test_what_the_gpu_does_not_do(options, said):
+def test_what_does_not_go_with_a_gpu(options, said):
     with pytest.raises(zoo.errors.InputError, match=said):
         method_of(**{"device": "cuda"} | options)

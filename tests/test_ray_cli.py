@@ -312,7 +312,8 @@ def test_an_objective_that_kills_its_process(here, cluster):
     assert (code, err) == (0, "")
     result = json.loads(out)
     assert result["failures"]["crash"] == result["nonfinite"] > 0
-    assert result["failures"]["retried crash"] == result["nonfinite"]
+    # a chunk that is sent to a second worker, too, has attempts of its own
+    assert result["failures"]["retried crash"] >= result["nonfinite"]
 
 
 @pytest.mark.parametrize(

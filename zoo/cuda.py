@@ -1,8 +1,9 @@
 """CUDA: the backend that this machine has, and the engine's scalar functions as device functions.
 
-The backend is ``numba_cuda_mlir``, else ``numba-cuda``; with ``NUMBA_ENABLE_CUDASIM=1`` it is
-Numba's simulator, in which a thread of the GPU is one of Python. To be imported where a GPU is
-asked for, and nowhere else.
+The backend is ``numba-cuda``; with ``NUMBA_ENABLE_CUDASIM=1`` it is Numba's simulator, in which a
+thread of the GPU is one of Python. (``numba_cuda_mlir``, which is to succeed it, compiles none of
+these kernels yet: version 0.6 has no named tuples, and no constants of 2^63 and above.) To be
+imported where a GPU is asked for, and nowhere else.
 """
 
 from __future__ import annotations
@@ -30,9 +31,6 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
 def _backend() -> Any:
-    if not SIMULATED:
-        with suppress(Exception):  # it is not there, or stumbles over a missing driver
-            return import_module("numba_cuda_mlir.cuda")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Numba's own is deprecated in favour of numba-cuda
         from numba import cuda as backend
@@ -112,6 +110,12 @@ if SIMULATED:
     def _product(a, b):
         return a * b
 
+    def _cospif(x):
+        return np.float32(math.cos(math.pi * x))
+
+    def _sinpif(x):
+        return np.float32(math.sin(math.pi * x))
+
     def _mulhi(low, high, b):
         return np.uint64(((int(high) << 32) + int(low)) * int(b) >> 64)
 
@@ -132,6 +136,12 @@ else:
 
     def _product(a, b):
         return _libdevice.dmul_rn(a, b)
+
+    def _cospif(x):
+        return _libdevice.cospif(x)
+
+    def _sinpif(x):
+        return _libdevice.sinpif(x)
 
     def _mulhi(low, high, b):
         return np.uint64(_libdevice.umul64hi(np.int64((high << np.uint64(32)) | low), np.int64(b)))
@@ -186,6 +196,9 @@ _INTRINSICS: dict[Any, Any] = {
 
 #: a*b + c rounded once, of float64 and of float32; and a*b that no compiler fuses with a sum.
 fma, fmaf, product = _INTRINSICS[jit.fma], _device(_fmaf), _device(_product)
+
+#: cos(pi x) and sin(pi x) of float32, which need no reduction of large arguments.
+cospif, sinpif = _device(_cospif), _device(_sinpif)
 
 #: Sum and least of a value over the threads of a warp, which all of them get; and the nearest whole
 #: number, the even one of two.

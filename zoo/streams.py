@@ -161,6 +161,14 @@ def uniforms(seed, stream, iteration, purpose, first, count, row, block, out):
         out[4 * q + 3] = unit(d)
 
 
+@inlined
+def partner(seed, stream, iteration, purpose, row, i):
+    """Whom ``i`` changes places with in :func:`permutation`, one of 0 .. i."""
+    word = philox(np.uint64(i), np.uint64(row), iteration, purpose, seed, stream)[0]
+    # bias below 2**-40 for any population that fits in memory
+    return np.int64(_mulhi(np.uint64(i + 1), np.uint64(0), word))
+
+
 @kernel
 def permutation(seed, stream, iteration, purpose, row, out):
     """Fill ``out`` with a random permutation of 0 .. len(out)-1 (Fisher-Yates), number ``row``."""
@@ -168,7 +176,5 @@ def permutation(seed, stream, iteration, purpose, row, out):
     for i in range(n):
         out[i] = i
     for i in range(n - 1, 0, -1):
-        word = philox(np.uint64(i), np.uint64(row), iteration, purpose, seed, stream)[0]
-        # bias below 2**-40 for any population that fits in memory
-        j = np.int64(_mulhi(np.uint64(i + 1), np.uint64(0), word))
+        j = partner(seed, stream, iteration, purpose, row, i)
         out[i], out[j] = out[j], out[i]

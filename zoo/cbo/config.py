@@ -168,8 +168,6 @@ class CBOConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.batch and self.device != "cpu":
-            raise InputError("batches are for device cpu")
         if self.particles is not None and self.batch > self.particles:
             raise InputError(
                 f"batch must be at most particles ({self.particles}), got {self.batch}"

@@ -73,22 +73,27 @@ class Run(NamedTuple):
 
 
 @kernel
-def turn(params, seed, stream, first, step, order, epochs):
-    """Whose turn it is in a step: a row of ``order``, and its range.
+def batch_at(batch, n, step):
+    """Number of the permutation that a step's batch is a slice of, and where the slice starts.
 
-    Batches are the slices of a permutation that is drawn anew when used up (Carrillo, Jin, Li, Zhu
-    2021): a function of the step alone.
+    A permutation of the particles is drawn anew when used up (Carrillo, Jin, Li, Zhu 2021): batches
+    are a function of the step alone.
     """
+    a_pass = n // batch
+    return step // a_pass, step % a_pass * batch
+
+
+@kernel
+def turn(params, seed, stream, first, step, order, epochs):
+    """Whose turn it is in a step: a row of ``order``, and its range."""
     n = order.shape[1]
     if params.batch == 0:
         return 0, 0, n
-    a_pass = n // params.batch
-    epoch = step // a_pass
+    epoch, start = batch_at(params.batch, n, step)
     slot = epoch % 2
     if epochs[slot] != epoch:
         streams.permutation(seed, stream, np.uint64(epoch), streams.BATCH, first, order[1 + slot])
         epochs[slot] = epoch
-    start = (step % a_pass) * params.batch
     return 1 + slot, start, start + params.batch
 
 
@@ -112,7 +117,7 @@ def to_evaluate(plan, seed, first_run, pop, r):
 
 @kernel
 def share_points(x, energy, points, energies):
-    """Lay out a whole population for polarized dynamist."""
+    """Lay out a whole population for polarized dynamics."""
     n, dp = x.shape
     lowest = np.min(energy)
     for i in range(n):

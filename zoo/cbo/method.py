@@ -22,7 +22,7 @@ from zoo.runtime.evaluation import Evaluator
 from zoo.runtime.protocol import Progress, State
 
 if TYPE_CHECKING:
-    from zoo.cbo.device_shard import DeviceShard
+    from zoo.cbo.device.shard import DeviceShard
 
 #: Rows of the history of a run that takes all its steps.
 _HISTORY = 200
@@ -100,8 +100,6 @@ class CBO:
                 )
             if problem.objective.on_error == "penalize":
                 raise InputError("on_error penalize is for device cpu: a GPU raises nothing")
-            if config.runs == 1 and wanted > 1:
-                raise InputError("on device cuda a run is whole: shards are for several runs")
         if config.runs > 1:
             self._run_ranges = _pieces(config.runs, min(wanted, config.runs))
             self._blocks = [range(n)]
@@ -224,18 +222,21 @@ class CBO:
         """Build shard ``index``; see :class:`zoo.runtime.protocol.Method`."""
         fresh = np.zeros(1, st.RUN)
         self._fresh(fresh)
+        here = (
+            self._run_ranges[index if self.whole else 0],
+            self._blocks[0 if self.whole else index],
+        )
         if self.config.device == "cuda":
-            from zoo.cbo.device_shard import DeviceShard
+            from zoo.cbo.device.shard import DeviceShard
 
             assert isinstance(self.problem.objective, CompiledObjective)
-            runs = self._run_ranges[index]
-            real = self.config.precision
-            return DeviceShard(self._plan, self.seed, runs, fresh, self.problem.objective, real)
+            return DeviceShard(
+                self._plan, self.seed, *here, fresh, self.problem.objective, self.config.precision
+            )
         return CBOShard(
             self._plan,
             self.seed,
-            self._run_ranges[index if self.whole else 0],
-            self._blocks[0 if self.whole else index],
+            *here,
             fresh,
             Evaluator(self.problem.objective, threads, cancelled),
         )

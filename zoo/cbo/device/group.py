@@ -1,0 +1,185 @@
+"""What a block of threads does with a group of tiles: move them, evaluate them, sum them up."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import float32, float64
+
+from zoo.cbo import dynamics as dy
+from zoo.cbo import state as st
+from zoo.cbo.device import batches as turns
+from zoo.cbo.device.move import draw_of, move_of
+from zoo.cbo.device.shape import Shape
+from zoo.cbo.kernels import SPREAD_EVERY
+from zoo.cuda import SIMULATED, block_least, block_lowest, block_total, cuda
+
+
+def group_of(shape: Shape, value: Any) -> Any:
+    """Device function that takes a group of tiles through a superstep.
+
+    With batches, those who are moved and those who are evaluated are others: part 0 of a step
+    moves, and part 1, when all have been moved, evaluates. Otherwise the one part does both.
+    """
+    # In the simulator constants beside single precision would be rounded to it.
+    kind = float32 if shape.real == "float32" and not SIMULATED else float64
+    draw, move = draw_of(shape), move_of(shape)
+    shared, memory, batches = shape.shared, shape.memory, shape.batches
+    affine = shape.noise == dy.COVARIANCE
+
+    @cuda.jit(device=True)
+    def group(
+        item, part_of_step, groups, rows_of_tile, p, box, seed, first_run, first, runs, flat, x,
+        energy, y, y_energy, order, c, factor, parts, places, moments, seconds, others,
+        others_energy, offset, shift, rotation, anchor, points, work, scratch, numbers,
+    ):  # fmt: skip
+        tile_here = cuda.shared.array(0, kind)
+        values, weights, pulls = work[0], work[1], work[2]
+        lengths = work[3:]
+        me, wide = cuda.threadIdx.x, cuda.blockDim.x
+        r, g = item // groups, item % groups
+        run = runs[r]
+        phase = run.phase
+        dp, d = x.shape[2], p.dimension
+        moving, looking = not batches or part_of_step == 0, not batches or part_of_step == 1
+        part = parts[item]
+        if moving and me == 0:
+            part.squares = 0.0
+            part.moved = 0
+        if looking:
+            if me == 0:
+                part.lowest = np.inf
+                part.weight = 0.0
+                part.best = np.inf
+                part.evaluations = 0
+                part.nonfinite = 0
+                places[item] = -1
+            for j in range(me, dp, wide):
+                moments[item, j] = 0.0
+            for e in range(me, dp * dp if affine else 0, wide):
+                seconds[item, e // dp, e % dp] = 0.0
+        cuda.syncthreads()
+        if phase == st.DONE or phase == st.MEASURE:
+            return
+        start, stop, slot = 0, x.shape[1], 0
+        if batches and looking:
+            start, stop, slot = turns.turn(p, x.shape[1], run.step + 1 if phase == st.MOVE else 0)
+        elif batches and phase == st.MOVE and p.move_all == 0:
+            start, stop, slot = turns.turn(p, x.shape[1], run.step)
+        members = order[r, slot]  # of those whose turn it is, or of all, in their order
+        stream = np.uint64(first_run + r)
+        count = (stop - start + rows_of_tile - 1) // rows_of_tile
+        squares = 0.0
+        lowest, weight, best, place = np.inf, 0.0, np.inf, np.int64(-1)
+        nonfinite, looked = 0.0, 0
+        for t in range(count * g // groups, count * (g + 1) // groups):
+            a = start + t * rows_of_tile
+            rows = min(rows_of_tile, stop - a)
+            # Where the tile is: coordinate j of particle i at i * across + j * down.
+            if shared:
+                tile, across, down = tile_here, 1, rows_of_tile + 1
+            else:
+                at = (r * x.shape[1] + a) * dp
+                tile, across, down = flat[at : at + rows * dp], dp, 1
+            cuda.syncthreads()
+            if moving and phase == st.SCATTER:
+                draw(p, run, box, seed, stream, first, x, y, r, a, rows, d, dp, tile, across, down)
+            elif moving and phase == st.MOVE:
+                squares += move(
+                    p, run, box, seed, stream, first, members, x, y, energy, c, factor, r, a, rows,
+                    d, dp, tile, across, down, lengths, pulls, others, others_energy, offset,
+                )  # fmt: skip
+            elif looking and shared:
+                for q in range(me, rows * dp, wide):
+                    i, j = q // dp, q % dp
+                    m = members[a + i] if batches else a + i
+                    tile[i * across + j * down] = x[r, m, j]
+            cuda.syncthreads()
+            if not looking:
+                continue
+            if phase != st.WEIGH:
+                for i in range(me, rows, wide):
+                    m = members[a + i] if batches else a + i
+                    at = i * across
+                    found = float(
+                        value(tile[at : at + d * down : down], shift, rotation, anchor,
+                              points[cuda.blockIdx.x, i])
+                    )  # fmt: skip
+                    if not abs(found) < np.inf:
+                        found = np.inf
+                        nonfinite += 1.0
+                    energy[r, m] = found
+                    if found < best:  # of a thread, in order: the first
+                        best, place = found, np.int64(m)
+                    if memory and not found >= y_energy[r, m]:
+                        y_energy[r, m] = found
+                        for j in range(dp):
+                            y[r, m, j] = tile[at + j * down]
+                looked += rows
+            cuda.syncthreads()
+            mine = np.inf
+            for i in range(me, rows, wide):
+                m = members[a + i] if batches else a + i
+                values[i] = y_energy[r, m] if memory else energy[r, m]
+                mine = min(mine, values[i])
+            low = block_least(mine, scratch)
+            if low == np.inf:
+                continue
+            shrink = 1.0
+            if low < lowest:
+                if weight > 0.0:
+                    shrink = math.exp(-run.alpha * (lowest - low))
+                lowest = low
+            total = 0.0
+            for i in range(me, rows, wide):
+                weights[i] = math.exp(-run.alpha * (values[i] - lowest))
+                total += weights[i]
+            weight = shrink * weight + block_total(total, scratch)
+            # Threads share a coordinate where there are more of them than coordinates.
+            shares = max(1, wide // d)
+            for j0 in range(0, d, wide):
+                here = min(wide, d - j0)
+                j, share = j0 + me % here, me // here
+                moment = 0.0
+                for i in range(share, rows if share < shares else 0, shares):
+                    if memory:
+                        v = y[r, members[a + i] if batches else a + i, j]
+                    else:
+                        v = tile[i * across + j * down]
+                    moment += weights[i] * float(v)
+                cuda.syncthreads()
+                scratch[me] = moment
+                cuda.syncthreads()
+                if me < here:
+                    moment = shrink * moments[item, j]
+                    for other in range(shares):
+                        moment += scratch[other * here + me]
+                    moments[item, j] = moment
+            for e in range(me, d * d if affine else 0, wide):
+                j, k = e // d, e % d
+                if k <= j:
+                    second = shrink * seconds[item, j, k]
+                    for i in range(rows):
+                        at = i * across
+                        u = weights[i] * (float(tile[at + j * down]) - c[r, j])
+                        second += u * (float(tile[at + k * down]) - c[r, k])
+                    seconds[item, j, k] = second
+        if moving:
+            squares = block_total(squares, scratch)
+            if me == 0 and phase == st.MOVE and run.step % SPREAD_EVERY == 0:
+                part.squares = squares
+                part.moved = 1
+        if looking:
+            nonfinite = block_total(nonfinite, scratch)
+            best, place = block_lowest(best, place, scratch, numbers)
+            if me == 0:
+                part.lowest = lowest
+                part.weight = weight
+                part.best = best
+                part.evaluations = looked
+                part.nonfinite = int(nonfinite)
+                places[item] = place
+
+    return group
