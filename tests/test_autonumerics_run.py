@@ -455,6 +455,8 @@ BAD = [
     ("--domain 0,1e39 --dtype float32", "not finite in float32"),
     ("--domain=0.1,0.1000000001 --dtype float32", "there is no float32 in the domain"),
     ("--error relative --dtype float32", "float32 goes with --error ulp, got relative"),
+    ("--device cuda", "device cuda goes with dtype float32, got float64"),
+    ("--device gpu --dtype float32", "device must be cpu | cuda, got 'gpu'"),
     ("--max-ops 0", "max_ops must be >= 1 and <= 24, got 0"),
     ("--max-ops 25", "max_ops must be >= 1 and <= 24, got 25"),
     ("--operations add,pow", "operations must be some of add, sub, mul, div, fma, sqrt"),

@@ -186,12 +186,7 @@ def test_front():
     assert rows[1]["error"] < 2.0
     for row in rows:
         program = parse(row["program"], row["constants"])
-        assert (
-            row["error"]
-            == row["error"]
-            == row["certified_error"]
-            == Precision(NARROW).worst(program)
-        )
+        assert row["error"] == row["certified_error"] == Precision(NARROW).worst(program)
         assert row["numbers"] == Precision(NARROW).count
         assert row["digits"] == pytest.approx(-np.log10(row["error"] * 2.0**-23))
 

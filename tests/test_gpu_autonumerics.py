@@ -55,12 +55,25 @@ def test_values_in_double_double_precision_are_those_of_the_cpu():
 
 
 @gpu
+def test_a_front_is_tried_at_every_float32():
+    from evolve.autonumerics.front import published_singles
+    from evolve.autonumerics.programs import parse
+    from evolve.autonumerics.singles import Precision
+    from evolve.autonumerics.targets import TARGETS
+
+    target = replace(TARGETS["exp2"], domain=(0.9, 0.9 + 70 * 2.0**-24))
+    (row,) = published_singles([parse("add x c1", [0.96])], target, "cuda")
+    found = parse(row["program"], row["constants"])
+    assert row["error"] == pytest.approx(Precision(target).worst(found), rel=1e-6)
+
+
+@gpu
 def test_every_float32_is_tried():
     from evolve.autonumerics import device
     from evolve.autonumerics.singles import Precision
     from evolve.autonumerics.targets import TARGETS
 
-    end = float(np.nextafter(np.float32(1.0), np.float32(2.0))) + 300 * 2.0**-23
+    end = float(np.nextafter(np.float32(1.0), np.float32(2.0))) + 130 * 2.0**-23
     target = replace(TARGETS["exp2"], domain=(1.0, end), error="ulp")
     precision = Precision(target)
     one = programs()[0]

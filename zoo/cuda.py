@@ -72,7 +72,8 @@ def require() -> None:
     if not there:
         raise InputError(
             "there is no CUDA GPU here, or no backend for it: install 'zoo-engine[cuda]' on a "
-            "machine with an NVIDIA driver, or use --device cpu"
+            "machine with an NVIDIA driver, give workers one by --gpus-per-worker, or use "
+            "--device cpu"
         )
 
 

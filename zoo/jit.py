@@ -174,13 +174,18 @@ def address(dispatcher: Any) -> int:
     try:
         return _entry(_returning_float(dispatcher).get_compile_result(SCALAR_OBJECTIVE))
     except Exception as error:  # Numba passes on whatever its typing stumbled over
-        lines = [line.strip() for line in str(error).splitlines()]
-        noise = ("Failed in", "During:", "File ", "- Resolution", "Overload", "Rejected", ">>>")
-        reasons = [line for line in lines if line and not line.startswith(noise)]
         raise TypeError(
             "the jitted objective does not compile to float(x), x a 1-D float64 array: "
-            + (reasons[0] if reasons else "no reason given")
+            + why_not(error)
         ) from error
+
+
+def why_not(error: Exception) -> str:
+    """Line of Numba's message that says why something does not compile."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    noise = ("Failed in", "During:", "File ", "- Resolution", "Overload", "Rejected", ">>>")
+    reasons = [line for line in lines if line and not line.startswith(noise)]
+    return reasons[0] if reasons else "no reason given"
 
 
 def _entry(compiled: Any) -> int:

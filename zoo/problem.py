@@ -170,14 +170,19 @@ class CompiledObjective:
     failures: Counter[str] = field(default_factory=Counter, init=False)
     last_error: str = field(default="", init=False)
 
+    @property
+    def pure(self) -> bool:
+        """Whether it is known not to write on its argument."""
+        return bool(self.dispatcher.py_func.__module__ == "zoo.objectives.functions")
+
     def target(self) -> Any:
         """Address and transformation, as kernels take them."""
         from zoo.evaluate import Target
         from zoo.jit import address
 
         try:
-            pure = self.dispatcher.py_func.__module__ == "zoo.objectives.functions"
-            return Target(address(self.dispatcher), self.shift, self.rotation, self.anchor, pure)
+            place = self.shift, self.rotation, self.anchor
+            return Target(address(self.dispatcher), *place, self.pure)
         except TypeError as error:
             raise InputError(str(error)) from error
 

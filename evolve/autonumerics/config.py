@@ -40,6 +40,11 @@ class TargetConfig:
         "float32, in units in the last place.",
         choices=("float64", "float32"),
     )
+    device: str = option(
+        "cpu",
+        "Where every float32 of the domain is tried, at the end, with dtype float32: cpu or cuda.",
+        choices=("cpu", "cuda"),
+    )
     max_ops: int = option(10, "Operations of a program, at most.", least=1, most=_MOST)
     operations: str = option(
         "add,sub,mul,div", "Operations to use, of add, sub, mul, div, fma and sqrt."

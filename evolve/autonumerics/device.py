@@ -36,58 +36,76 @@ _ULP, _LEAST = 2.0**-23, 2.0**-149
 
 
 @functools.cache
-def _applied(real: str) -> Any:
-    """Device function: an operation on three numbers."""
-    fused = fma if real == "float64" else fmaf
+def _values(real: str, columns: int) -> Any:
+    """Kernel: values of programs at points, of which a thread has so many at a time.
 
-    @cuda.jit(device=True)
-    def apply(op, a, b, c):
-        if op == ADD:
-            return a + b
-        if op == SUB:
-            return a - b
-        if op == MUL:
-            return a * b
-        if op == DIV:
-            return a / b
-        if op == FMA:
-            return fused(a, b, c)
-        return math.sqrt(a)
-
-    return apply
-
-
-@functools.cache
-def _values(real: str) -> Any:
-    """Kernel: values of programs at points."""
-    apply, number = _applied(real), float64 if real == "float64" else float32
+    Indices are unsigned, so that none is looked at for being counted from the end.
+    """
+    fused, number = (fma, float64) if real == "float64" else (fmaf, float32)
+    one, threads, wide = np.uint64(1), np.uint64(THREADS), np.uint64(THREADS * columns)
+    several = np.uint64(columns)
 
     @cuda.jit
-    def values(ops, lengths, constants, counts, columns, x, out):
+    def values(ops, lengths, constants, counts, x, out):
         r = cuda.shared.array(0, number)
-        me, wide = cuda.threadIdx.x, cuda.blockDim.x * columns
-        p, n = cuda.blockIdx.y, len(x)
+        me = np.uint64(cuda.threadIdx.x)
+        p, n = np.uint64(cuda.blockIdx.y), np.uint64(len(x))
         count, length = counts[p], lengths[p]
         for k in range(count):
-            for v in range(columns):
-                r[(k + 1) * wide + v * cuda.blockDim.x + me] = constants[p, k]
-        last = (count + length if length > 0 else 1) * wide
-        for begin in range(cuda.blockIdx.x * wide, n, cuda.gridDim.x * wide):
-            for v in range(columns):
-                at = v * cuda.blockDim.x + me
-                r[at] = x[min(begin + at, n - 1)]
+            for v in range(several):
+                r[(k + one) * wide + v * threads + me] = constants[p, k]
+        last = (count + length if length > 0 else one) * wide + me
+        at = np.uint64(cuda.blockIdx.x) * wide + me
+        while at < n:
+            for v in range(several):
+                r[v * threads + me] = x[min(at + v * threads, n - one)]
+            to = (count + one) * wide + me
             for k in range(length):
-                op, a, b, c = ops[p, k, 0], ops[p, k, 1], ops[p, k, 2], ops[p, k, 3]
-                to = (count + 1 + k) * wide
-                for v in range(columns):
-                    at = v * cuda.blockDim.x + me
-                    r[to + at] = apply(op, r[a * wide + at], r[b * wide + at], r[c * wide + at])
-            for v in range(columns):
-                at = v * cuda.blockDim.x + me
-                if begin + at < n:
-                    out[p, begin + at] = r[last + at]
+                op = ops[p, k, 0]
+                a, b = ops[p, k, 1] * wide + me, ops[p, k, 2] * wide + me
+                if op == ADD:
+                    for v in range(several):
+                        r[to + v * threads] = r[a + v * threads] + r[b + v * threads]
+                elif op == SUB:
+                    for v in range(several):
+                        r[to + v * threads] = r[a + v * threads] - r[b + v * threads]
+                elif op == MUL:
+                    for v in range(several):
+                        r[to + v * threads] = r[a + v * threads] * r[b + v * threads]
+                elif op == DIV:
+                    for v in range(several):
+                        r[to + v * threads] = r[a + v * threads] / r[b + v * threads]
+                elif op == FMA:
+                    c = ops[p, k, 3] * wide + me
+                    for v in range(several):
+                        q = v * threads
+                        r[to + q] = fused(r[a + q], r[b + q], r[c + q])
+                else:
+                    for v in range(several):
+                        r[to + v * threads] = math.sqrt(r[a + v * threads])
+                to += wide
+            for v in range(several):
+                if at + v * threads < n:
+                    out[p, at + v * threads] = r[last + v * threads]
+            at += np.uint64(cuda.gridDim.x) * wide
 
     return values
+
+
+@cuda.jit(device=True)
+def _applied(op, a, b, c):
+    """An operation on three float32."""
+    if op == ADD:
+        return a + b
+    if op == SUB:
+        return a - b
+    if op == MUL:
+        return a * b
+    if op == DIV:
+        return a / b
+    if op == FMA:
+        return fmaf(a, b, c)
+    return math.sqrt(a)
 
 
 @cuda.jit(device=True)
@@ -214,7 +232,7 @@ def _worst_of_all(ops, constants, firsts, lasts, middles, scales, factors, power
         for k in range(length):
             a, b, c = ops[k, 1] * wide, ops[k, 2] * wide, ops[k, 3] * wide
             to = (count + 1 + k) * wide
-            r[to + me] = _apply32(ops[k, 0], r[a + me], r[b + me], r[c + me])
+            r[to + me] = _applied(ops[k, 0], r[a + me], r[b + me], r[c + me])
         t = (float(x) - middle) * scale
         truth = own[0]
         for k in range(1, degree):
@@ -236,8 +254,6 @@ def _worst_of_all(ops, constants, firsts, lasts, middles, scales, factors, power
     if me == 0:
         found[piece, cuda.blockIdx.y] = worst[0]
 
-
-_apply32 = _applied("float32")
 
 if SIMULATED:
 
@@ -297,9 +313,10 @@ def prepared(
         outs: tuple[Any, ...] = (out, cuda.device_array(shape, np.float64))
         kernel = _dd_values
     else:
-        given = [*map(cuda.to_device, (ops, lengths, constants, counts)), columns]
-        given.append(cuda.to_device(points))
-        outs, kernel = (out,), _values(real)
+        unsigned = [array.astype(np.uint64) for array in (ops, lengths, counts)]
+        table = unsigned[0], unsigned[1], constants, unsigned[2]
+        given = [*map(cuda.to_device, table), cuda.to_device(points)]
+        outs, kernel = (out,), _values(real, columns)
 
     def launch() -> tuple[Any, ...]:
         kernel[place](*given, *outs)

@@ -62,13 +62,15 @@ def published(programs: Sequence[Program], target: Target) -> list[dict[str, Any
     return rows
 
 
-def published_singles(programs: Sequence[Program], target: Target) -> list[dict[str, Any]]:
+def published_singles(
+    programs: Sequence[Program], target: Target, device: str = "cpu"
+) -> list[dict[str, Any]]:
     """Rows of the front of programs in single precision, by operations.
 
     ``error``, which is also ``certified_error``, is the largest one of all ``numbers`` float32 of
     the domain, in units in the last place; ``digits`` are those of that times 2^-23.
     """
-    grid, precision = grid_of(replace(target, error="ulp")), Precision(target)
+    grid, precision = grid_of(replace(target, error="ulp")), Precision(target, device)
     rows: list[dict[str, Any]] = []
     for ops in sorted({program.cost for program in programs}):
         same = [program for program in programs if program.cost == ops]

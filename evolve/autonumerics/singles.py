@@ -148,9 +148,10 @@ class _Piece:
 
 @dataclass(frozen=True, eq=False)
 class Precision:
-    """A target in single precision."""
+    """A target in single precision; ``device``, cpu or cuda, is where all float32 are tried."""
 
     target: Target
+    device: str = "cpu"
 
     @cached_property
     def sample(self) -> tuple[Singles, Array]:
@@ -242,6 +243,10 @@ class Precision:
 
     def worst(self, program: Program, limit: float = math.inf) -> float:
         """Largest error of all float32 of the domain, in ULP; one above the limit, if there is."""
+        if self.device == "cuda":
+            from evolve.autonumerics import device
+
+            return device.worst(self, program)
         constants, rows = _rounded(program), _rows(program)
         bits, worst = np.zeros(BLOCK, np.int32), 0.0
         for piece in self._pieces:

@@ -107,6 +107,12 @@ def assembled(
     described: Mapping[str, Any],
 ) -> Prepared:
     """Run of a search."""
+    if given.device == "cuda":
+        if given.dtype != "float32":
+            raise InputError(f"device cuda goes with dtype float32, got {given.dtype}")
+        from zoo.cuda import require
+
+        require()
     method = Islands(domain, config, seed)
     low, high = target.domain
     head = {
@@ -120,10 +126,9 @@ def assembled(
 
     def complete(fields: dict[str, Any], folder: Path | None) -> dict[str, Any]:
         programs = [entry.genome for entry in method.archive.entries()]
-        made = (
-            published_singles(programs, target) if domain.precision else published(programs, target)
-        )
-        return fields | {"front": made}
+        if domain.precision:
+            return fields | {"front": published_singles(programs, target, given.device)}
+        return fields | {"front": published(programs, target)}
 
     notes = []
     if series_of(target) is None:

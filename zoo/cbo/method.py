@@ -71,7 +71,6 @@ class CBO:
     """
 
     resident = True
-    concurrent = True
 
     def __init__(
         self,
@@ -89,6 +88,7 @@ class CBO:
         self._n = n = config.particles
         d = problem.dimension
         on_device = config.device == "cuda"
+        self.concurrent = not on_device  # shards of one process have one GPU
         if config.precision != "float64" and not on_device:
             raise InputError("precision float32 is for device cuda")
         wanted = config.shards or (1 if on_device else self._shards_for(n, d, config.runs))

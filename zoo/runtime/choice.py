@@ -70,7 +70,8 @@ def hosted(
         return
     shards = _shards_travel(method, placement)
     size = placement.count()
-    if crew is None and size is None and not _on_a_cluster(placement):
+    alone = not (_on_a_cluster(placement) or placement.gpus_per_worker)
+    if crew is None and size is None and alone:
         why_not = _stay(method, cancelled)
         emit(Event(NOTE, {"text": why_not or f"evaluations go to {_cores()} workers"}))
         if why_not:
@@ -108,7 +109,8 @@ def hosted(
 def in_process(method: Method, threads: int | None) -> Host:
     """Pick threads where evaluations may run at once, else the calling thread."""
     problem = method.problem
-    if threads == 1 or not (problem.objective if problem is not None else method).concurrent:
+    concurrent = method.concurrent and (problem is None or problem.objective.concurrent)
+    if threads == 1 or not concurrent:
         return InlineHost()
     return ThreadsHost(threads)
 
@@ -149,7 +151,7 @@ def _idle(method: Method, wanted: int, travel: bool) -> list[str]:
 def _doubts(method: Method, crew: Crew) -> list[str]:
     """Reasons for which workers on this machine alone may not help."""
     cores, doubts = _cores(), []
-    if _compiled(method):
+    if _compiled(method) and not crew.placement.gpus_per_worker:
         doubts.append(
             f"compiled work runs as fast on the {cores} threads of one process, without "
             "workers; they are for clusters"

@@ -78,7 +78,7 @@ class Method(Protocol):
     resident : bool
         Whether shards hold a population; if not, they keep nothing from one message to the next.
     concurrent : bool
-        Whether shards may step side by side in one process; of a problem, its objective says so.
+        Whether shards may step side by side in one process, if the problem's objective may.
     """
 
     problem: Problem | None

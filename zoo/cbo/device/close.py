@@ -9,13 +9,13 @@ import numpy as np
 
 from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
-from zoo.cbo.advance import advance, record
+from zoo.cbo.advance import record
 from zoo.cbo.device import batches as turns
 from zoo.cbo.device.affine import advance_together
 from zoo.cbo.device.shape import Shape
 from zoo.cuda import block_least, block_lowest, block_total, cuda, device_function
 
-_advance, _record = device_function(advance), device_function(record)
+_record = device_function(record)
 
 
 @cuda.jit(device=True)
@@ -50,7 +50,6 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
     affine, many = shape.noise == dy.COVARIANCE, shape.many
     ess, memory, batches = shape.ess, shape.memory, shape.batches
     gated = shape.gate != dy.UNGATED
-    together = affine or ess  # what closes a superstep takes all threads
 
     @cuda.jit(device=True)
     def close(
@@ -126,7 +125,7 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
         if me == 0:
             if phase == st.MEASURE:
                 run.at_consensus = float(
-                    value(c[r, :d], shift, rotation, anchor, points[cuda.blockIdx.x, 0])
+                    value(c[r, :d], shift, rotation, anchor, points[cuda.blockIdx.x, :, 0])
                 )
                 evaluations = 1.0
             if consulted:
@@ -146,14 +145,12 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
             sums.evaluations = int(evaluations)
             sums.nonfinite = int(nonfinite)
         one = st.Sums(head[r : r + 1], moment[r : r + 1], second[r : r + 1], found[r : r + 1])
-        if together and doing > 0:
-            cuda.syncthreads()
+        cuda.syncthreads()
+        if doing > 0:
             advance_together(
                 p, run, one, energies, c[r], covariance[r], factor[r], best_x[r], scratch, numbers
             )
         if me == 0 and doing > 0:
-            if not together:
-                _advance(plan, run, one, c[r, :0], c[r], covariance[r], factor[r], best_x[r])
             if gated and run.phase == st.MOVE:
                 consult(r, p, run, c, shift, rotation, anchor, points)
             if batches and not turns.ready(p, n, run, epochs[r]):

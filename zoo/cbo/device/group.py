@@ -23,8 +23,10 @@ def group_of(shape: Shape, value: Any) -> Any:
     With batches, those who are moved and those who are evaluated are others: part 0 of a step
     moves, and part 1, when all have been moved, evaluates. Otherwise the one part does both.
     """
-    # In the simulator constants beside single precision would be rounded to it.
-    kind = float32 if shape.real == "float32" and not SIMULATED else float64
+    # In the simulator constants beside single precision would be rounded to it; and polarized
+    # dynamics add up all particles in a tile.
+    double = shape.real == "float64" or shape.polarized or SIMULATED
+    kind = float64 if double else float32
     draw, move = draw_of(shape), move_of(shape)
     shared, memory, batches = shape.shared, shape.memory, shape.batches
     affine = shape.noise == dy.COVARIANCE
@@ -105,14 +107,14 @@ def group_of(shape: Shape, value: Any) -> Any:
                     at = i * across
                     found = float(
                         value(tile[at : at + d * down : down], shift, rotation, anchor,
-                              points[cuda.blockIdx.x, i])
+                              points[cuda.blockIdx.x, :, i])
                     )  # fmt: skip
                     if not abs(found) < np.inf:
                         found = np.inf
                         nonfinite += 1.0
                     energy[r, m] = found
                     if found < best:  # of a thread, in order: the first
-                        best, place = found, np.int64(m)
+                        best, place = found, np.int64(a + i)
                     if memory and not found >= y_energy[r, m]:
                         y_energy[r, m] = found
                         for j in range(dp):
@@ -180,6 +182,8 @@ def group_of(shape: Shape, value: Any) -> Any:
                 part.best = best
                 part.evaluations = looked
                 part.nonfinite = int(nonfinite)
+                if batches and place >= 0:
+                    place = np.int64(members[place])
                 places[item] = place
 
     return group

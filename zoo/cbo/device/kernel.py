@@ -10,7 +10,7 @@ from numba import float64, int64
 
 from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
-from zoo.cbo.device.batches import deal
+from zoo.cbo.device.batches import WANTED, deal, ready
 from zoo.cbo.device.close import add_up, close_of
 from zoo.cbo.device.group import group_of
 from zoo.cbo.device.objective import value_of
@@ -46,7 +46,7 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     def consult(r, p, run, c, shift, rotation, anchor, points):
         """Evaluate the consensus for the drift gate."""
         found = float(
-            value(c[r, : p.dimension], shift, rotation, anchor, points[cuda.blockIdx.x, 0])
+            value(c[r, : p.dimension], shift, rotation, anchor, points[cuda.blockIdx.x, :, 0])
         )
         run.at_consensus = found if abs(found) < np.inf else np.inf
 
@@ -68,6 +68,10 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
         tasks = p.dimension + p.dimension * p.dimension if affine else p.dimension
         for _ in range(steps):
             if batches:
+                if doing == 0:  # others have set the run
+                    if cuda.grid(1) == 0 and not ready(p, x.shape[1], runs[0], epochs[0]):
+                        news[WANTED] = 1
+                    grid.sync()
                 deal(p, seed, first_run, first, runs, order, epochs, partners, claims, news)
             if polarized and doing > 0:
                 _share(x, energy, others, others_energy)

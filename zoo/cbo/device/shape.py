@@ -18,8 +18,6 @@ ROWS = 128
 #: Shared memory that a tile may take: a block has 48 KiB without asking, and what kernels declare
 #: takes 7,168 bytes of them.
 _BYTES = 40_960
-#: Dimensions of which eight particles fit there.
-MOST_DIMENSIONS = _BYTES // 72 // 4 * 4
 #: Particles of a tile that does not fit there.
 _LONG = 32
 #: Tiles that a small population has at least, for all of a GPU to have something to do.
@@ -76,6 +74,11 @@ def tile_of(dp: int, particles: int, real: str) -> tuple[int, int]:
         return _LONG, 0
     rows = min(most, max(8, -(-particles // _TILES + 7) // 8 * 8))
     return rows, itemsize * dp * (rows + 1)
+
+
+def most_dimensions(real: str) -> int:
+    """Dimensions of which a tile of eight particles fits into shared memory."""
+    return _BYTES // (9 * (8 if SIMULATED else np.dtype(real).itemsize)) // 4 * 4
 
 
 def groups_of(runs: int, n: int, tile: int, matrix: int = 0) -> int:

@@ -13,8 +13,9 @@ from zoo.cbo.device import batches
 from zoo.cbo.device import shape as shapes
 from zoo.cbo.device.kernel import kernel_of
 from zoo.cbo.shard import Message, Report, stop_runs
-from zoo.cuda import cuda, memory_told, require
+from zoo.cuda import SIMULATED, cuda, memory_told, require
 from zoo.errors import InputError
+from zoo.jit import why_not
 from zoo.problem import CompiledObjective
 from zoo.runtime.protocol import Exchange, State
 
@@ -24,6 +25,9 @@ _FEW = 100_000
 #: Arrays that a superstep changes, and a snapshot holds: of particles, and of whole runs.
 _PARTICLES = ("x", "energy", "y", "y_energy")
 _RUNS = ("runs", "best_x", "c", "covariance", "factor")
+
+#: Some permutations are wanted.
+_NEWS = (np.arange(batches.NEWS) == batches.WANTED).astype(np.int64)
 
 
 class DeviceShard:
@@ -49,13 +53,14 @@ class DeviceShard:
         self._first, self._first_run, self._seed = particles.start, runs.start, np.uint64(seed)
         self._batch = batch = int(p["batch"])
         active = batch if batch and not p["move_all"] else n
-        self._rows, self._bytes = shapes.tile_of(dp, count * active, real)
         self._polarized = bool(p["dynamics"] == dy.POLARIZED)
+        tiled = "float64" if self._polarized else real
+        self._rows, self._bytes = shapes.tile_of(dp, count * active, tiled)
         affine, ess = bool(p["noise"] == dy.COVARIANCE), bool(p["ess"] > 0.0)
         if (affine or self._polarized or batch) and not self._bytes:
             raise InputError(
                 "covariances, polarized dynamics and batches take up to "
-                f"{shapes.MOST_DIMENSIONS} dimensions on a GPU, got {self.d}: use device cpu"
+                f"{shapes.most_dimensions(tiled)} dimensions on a GPU, got {self.d}: use device cpu"
             )
         self._groups = shapes.groups_of(count, active, self._rows, dp * dp if affine else 0)
         shape = shapes.Shape(
@@ -73,22 +78,24 @@ class DeviceShard:
             batch > 0,
             len(objective.shift) > 0,
             len(objective.rotation) > 0,
-            bool(objective.target().pure),
+            objective.pure,
         )
         self._wanted = p["dynamics"] in (dy.POLARIZED, dy.SAMPLING)
         self._memory, self._ess = shape.memory, ess
-        self._copies = shape.shifted or not shape.pure
         self._kernel = kernel_of(objective.dispatcher, shape)
         self._held = self._arrays(fresh, count, n, real, objective)
+        moved = shape.shifted or not shape.pure  # objectives have a point of their own
+        scratch = (self._rows, self.d if moved else 0, "float64" if SIMULATED else real)
+        self._blocks, self._points = 1, _points(1, *scratch)
         try:
-            self._launch(0, self._new_trace(0), 1)  # compiles
+            self._launch(0)  # compiles
         except NumbaError as error:
-            said = [line for line in str(error).splitlines() if line.strip()]
             raise InputError(
                 "the objective does not compile for the GPU, where functions have no arrays of "
-                f"their own: {said[-1].strip()}"
+                f"their own: {why_not(error)}"
             ) from error
         self._blocks = shapes.blocks_of(self._kernel, count * self._groups, self._bytes)
+        self._points = _points(self._blocks, *scratch)
 
     def _arrays(
         self, fresh: Any, count: int, n: int, real: str, objective: CompiledObjective
@@ -117,6 +124,7 @@ class DeviceShard:
             "y_energy": put(np.full((count, mine), np.inf)),
             "order": put(order),
             "epochs": put(np.full((count, 2), -1)),
+            "news": put(_NEWS),
             "partners": cuda.device_array((count, 2, dealt), np.int32),
             "claims": cuda.device_array((count, 2, dealt), np.int32),
             "chosen": cuda.device_array((count, self._batch if self._ess else 0), np.float64),
@@ -139,21 +147,15 @@ class DeviceShard:
             "anchor": put(objective.anchor),
         }
 
-    def _new_trace(self, steps: int) -> st.Trace:
-        rows = steps // int(self.plan.params[0]["stride"]) + 2
-        runs = len(self._held["runs"])
-        return st.Trace(np.empty((runs, rows, st.TRACE)), np.zeros(runs, np.int64))
-
-    def _launch(self, steps: int, trace: st.Trace, blocks: int) -> st.Trace:
-        held = self._held
-        scratch = (blocks, self._rows, self.d if self._copies else 0)
-        points = cuda.device_array(scratch, np.float64)
-        rows, used = cuda.to_device(trace.rows), cuda.to_device(trace.used)
-        news = np.zeros(batches.NEWS, np.int64)
-        news[batches.WANTED] = 1
-        taken = ("x", "energy", "y", "y_energy", "order", "epochs", "partners", "claims")
+    def _launch(self, steps: int) -> Any:
+        """Take so many supersteps; the trace of whole runs."""
+        held, runs = self._held, len(self._held["runs"])
+        lines = steps // int(self.plan.params[0]["stride"]) + 2 if self.whole else 0
+        rows = cuda.device_array((runs, lines, st.TRACE), np.float64)
+        used = cuda.to_device(np.zeros(runs, np.int64))
+        taken = ("x", "energy", "y", "y_energy", "order", "epochs", "partners", "claims", "news")
         summed = ("c", "covariance", "factor", "best_x", "head", "moment", "second", "found")
-        self._kernel[blocks, shapes.THREADS, 0, self._bytes](
+        self._kernel[self._blocks, shapes.THREADS, 0, self._bytes](
             steps,
             int(self.whole),
             self._groups,
@@ -166,7 +168,6 @@ class DeviceShard:
             held["runs"],
             held["x"].reshape(held["x"].size),
             *(held[name] for name in taken),
-            cuda.to_device(news),
             held["chosen"],
             *(held[name] for name in summed),
             *(held[name] for name in ("parts", "places", "moments", "seconds")),
@@ -174,10 +175,13 @@ class DeviceShard:
             rows,
             used,
             *(held[name] for name in ("shift", "rotation", "anchor")),
-            points,
+            self._points,
         )
-        return st.Trace(rows.copy_to_host(), used.copy_to_host())
+        if not self.whole:
+            return []
+        return [rows[:n] for rows, n in zip(rows.copy_to_host(), used.copy_to_host(), strict=True)]
 
+    @memory_told()
     def step(self, message: Message) -> Report:
         """Take up to ``message.steps`` supersteps; see :class:`zoo.runtime.protocol.Shard`."""
         if not self.whole:
@@ -186,13 +190,13 @@ class DeviceShard:
             runs = self._host("runs")
             stop_runs(runs)
             self._put("runs", runs)
-        trace = self._launch(message.steps, self._new_trace(message.steps), self._blocks)
+        traces = self._launch(message.steps)
         runs = self._host("runs")
         return Report(
             runs,
             self._host("best_x")[:, : self.d],
             self._host("c")[:, : self.d],
-            [rows[:used] for rows, used in zip(trace.rows, trace.used, strict=True)],
+            traces,
             last=self._last() if np.all(runs["phase"] == st.DONE) else None,
         )
 
@@ -204,16 +208,16 @@ class DeviceShard:
             nothing.head["lowest"] = nothing.head["best"] = np.inf
             return Report(runs, sums=nothing, last=self._last())
         self._put("runs", runs)
-        for name in ("c", "covariance", "factor"):
+        for name in ("c", "factor"):
             self._put(name, getattr(center, name))
         if self._polarized:
             points = center.points.transpose(0, 2, 1)
             self._put("others", points.astype(self._held["others"].dtype))
             self._put("others_energy", center.energies)
-        self._launch(1, self._new_trace(1), self._blocks)
-        report: dict[str, Any] = {
-            "sums": st.Sums(*(self._host(name) for name in ("head", "moment", "second", "found")))
-        }
+        self._launch(1)
+        head, moment, second, found = map(self._host, ("head", "moment", "second", "found"))
+        second += np.tril(second, -1).transpose(0, 2, 1)  # the kernel leaves out what is the same
+        report: dict[str, Any] = {"sums": st.Sums(head, moment, second, found)}
         if ending:
             return Report(self._host("runs"), last=self._last(), **report)
         if self._ess:
@@ -253,6 +257,12 @@ class DeviceShard:
         for name in _PARTICLES + (_RUNS if self.whole else ()):
             self._put(name, state[name])
         self._put("epochs", np.full(self._held["epochs"].shape, -1))
+        self._put("news", _NEWS)
+
+
+def _points(blocks: int, rows: int, d: int, real: str) -> Any:
+    """Points (blocks, d, rows) of threads: those of neighbours are beside each other."""
+    return cuda.device_array((blocks, d, rows), real)
 
 
 def within(lower: Any, upper: Any, real: str) -> tuple[Any, Any]:
