@@ -59,10 +59,10 @@ def until(condition, seconds=60.0):
         time.sleep(0.01)
 
 
-def every_third(kinds):
-    """Parameters of a test: every third one of them, and the others slow."""
+def some_of(kinds, apart=3):
+    """Parameters of a test: the first, and those so far apart; the others are slow."""
     return [
-        pytest.param(kind, marks=[pytest.mark.slow] if at % 3 else [])
+        pytest.param(kind, marks=[pytest.mark.slow] if at % apart else [])
         for at, kind in enumerate(kinds)
     ]
 

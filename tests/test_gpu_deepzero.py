@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from commands import every_third, ran
+from commands import ran, some_of
 from test_deepzero_gradients import MU, NETS, problem, single
 
 from zoo.deepzero.net.engine import Engine
@@ -68,7 +68,7 @@ def test_passes(name):
 
 
 @gpu
-@pytest.mark.parametrize("name", every_third(NETS))
+@pytest.mark.parametrize("name", some_of(NETS))
 def test_derivatives(name):
     given, here, there = engines(name, "float64")
     chosen = some_coordinates(given.net)

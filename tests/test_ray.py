@@ -76,7 +76,7 @@ def test_a_worker_killed_in_the_middle(variant, crews):
     ("variant", "shape"),
     [
         pytest.param("anisotropic", "one", marks=pytest.mark.slow),
-        ("covariance-ess", "blocks"),
+        pytest.param("covariance-ess", "blocks", marks=pytest.mark.slow),
         ("memory-batch-gate", "runs"),
     ],
 )

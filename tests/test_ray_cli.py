@@ -229,10 +229,10 @@ def test_a_deaf_worker_does_not_hold_up_an_interrupt(here, cluster):
 
 def test_an_interrupt_keeps_the_last_superstep(here, cluster):
     there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
-    large = ["--objective", "rastrigin", "--dim", "100", "--particles", "20000", "--shards", "2"]
-    given = [*large, "--steps", "20000", "--snapshot-every", "1000", "--workers", "2", *there]
+    large = ["--objective", "rastrigin", "--dim", "100", "--particles", "4000", "--shards", "2"]
+    given = [*large, "--steps", "100000", "--snapshot-every", "1000", "--workers", "2", *there]
     process = start("run", "cbo", *given, "--out", "run")
-    until(lambda: len(RunFolder("run").history()) > 20)
+    until(lambda: len(RunFolder("run").history()) > 5)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     told = int(re.search(r"interrupted at step (\d+)", err)[1])
@@ -251,9 +251,10 @@ def test_resumed_near_the_end_of_its_seconds(here, cluster):
     assert (code, err) == (0, "")
     result = json.loads(out)
     assert result["status"] == "seconds"
-    assert 3.5 < result["seconds"] < 4.6
+    assert 3.5 < result["seconds"] < 6.5  # it has no four seconds of its own
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_on_other_workers(here, cluster):
     arguments = [*SLOW, "--steps", "40"]
     there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
@@ -354,11 +355,9 @@ def test_a_job_of_the_cluster(here, cluster):
         *(*SLOW, "--steps", "5", "--workers", "2", "--cpus-per-worker", "0.2"),
         *("--json", "--out"),
     ]
-    for attempt in ("first", "second"):  # Ray loses the end of a log at times
-        given = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 120}
-        ran = subprocess.run([*command, here / attempt], check=False, **given)
-        if ran.returncode == 0 and '"workers": {"workers": 2' in ran.stdout:
-            break
+    given = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 120}
+    ran = subprocess.run([*command, here / "job"], check=False, **given)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert RunFolder(attempt).result()["fun"] == same_run(here, *SLOW, "--steps", "5")["fun"]
-    assert '"workers": {"workers": 2' in ran.stdout
+    result = RunFolder("job").result()  # of what a job prints, Ray loses the end at times
+    assert result["fun"] == same_run(here, *SLOW, "--steps", "5")["fun"]
+    assert result["workers"]["workers"] == 2
