@@ -141,6 +141,15 @@ def checked(job: Job, table: dict[str, Any], most: float) -> None:
     table["minutes expected"] = (took + around) * job.steps_per_epoch * job.config.epochs / 60
 
 
+def warmed(job: Job) -> None:
+    """Compile what a step needs, so that the time of a run that goes on is not that."""
+    net, engine = job.network, job.model()
+    assert net is not None
+    engine.load(*job.data.batch("train", np.arange(job.samples)))
+    engine.base(net.initial(1))
+    engine.derivatives(np.arange(1), job.config.mu)
+
+
 def trained(job: Job, given: NetworkConfig, folder: Path) -> Any:
     """Result of the run, which goes on where it was stopped."""
     described = study.describe("deepzero", given, job)
@@ -170,11 +179,12 @@ def main() -> None:
     for depth, published, hours in RUNS[:1] if SIMULATED else RUNS:
         job, network = job_of(depth, data, given.quick)
         row: dict[str, Any] = {"parameters": job.size, "epochs": job.config.epochs}
-        given.folder.mkdir(exist_ok=True)
+        given.folder.mkdir(parents=True, exist_ok=True)
         name = f"cnn{depth}-{job.config.epochs}"
         known = given.folder / f"{name}.json"
         if known.exists():
             row = json.loads(known.read_text())
+            warmed(job)
         else:
             checked(job, row, most)
             known.write_text(json.dumps(row))

@@ -103,6 +103,7 @@ def main() -> None:
         started = time.perf_counter()
         method.merge([shard.step(method.message(1))])
         taken.append(time.perf_counter() - started)
+        print(f"a step: {taken[-1]:.3g} s", flush=True)
     step = float(np.median(taken[1:]))
     coordinates = job.coordinates(0)
     costs = change_costs(net, batch, False)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,13 @@ def report(title: str, rows: list[dict[str, Any]], out: Path | None = None) -> N
 
 def machine() -> dict[str, Any]:
     """Where the numbers come from."""
-    return {
+    found = {
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
+    cuda = sys.modules.get("zoo.cuda")
+    if cuda is not None and not cuda.SIMULATED:
+        name = cuda.cuda.get_current_device().name
+        found["gpu"] = name.decode() if isinstance(name, bytes) else str(name)
+    return found

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("ray")
 ROOT = Path(__file__).parent.parent
 
 SCRIPT = """

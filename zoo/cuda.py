@@ -65,11 +65,16 @@ def require() -> None:
     InputError
         If there is none.
     """
-    try:
-        there = bool(cuda.is_available())
-    except Exception:  # whatever the driver stumbled over
-        there = False
-    if not there:
+    usable, driver = False, False
+    with suppress(Exception):  # whatever the driver stumbled over
+        usable = bool(cuda.is_available())
+        driver = SIMULATED or bool(cuda.cudadrv.driver.driver.is_available)
+    if driver and not usable:
+        raise InputError(
+            "there is a GPU here, but no CUDA compiler (libnvvm): install 'zoo-engine[cuda]', set "
+            "CUDA_HOME to a CUDA toolkit, or use --device cpu"
+        )
+    if not usable:
         raise InputError(
             "there is no CUDA GPU here, or no backend for it: install 'zoo-engine[cuda]' on a "
             "machine with an NVIDIA driver, give workers one by --gpus-per-worker, or use "

@@ -304,7 +304,7 @@ def prepared(
     row = (2 if double else 1) * THREADS * points.itemsize * registers
     columns = 1 if double else max(1, min(_COLUMNS, _BYTES // row))
     chunks = -(-len(points) // (THREADS * columns))
-    blocks = max(1, min(chunks, 16 * multiprocessors() // len(programs) + 1))
+    blocks = max(1, min(chunks, 64 * multiprocessors() // len(programs) + 1))
     place = (blocks, len(programs)), THREADS, 0, row * columns
     out = cuda.device_array(shape, points.dtype)
     if double:

@@ -11,7 +11,7 @@ from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
 from zoo.cbo.advance import record
 from zoo.cbo.device import batches as turns
-from zoo.cbo.device.affine import advance_together
+from zoo.cbo.device.advance import advance_of
 from zoo.cbo.device.shape import Shape
 from zoo.cuda import block_least, block_lowest, block_total, cuda, device_function
 
@@ -50,6 +50,7 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
     affine, many = shape.noise == dy.COVARIANCE, shape.many
     ess, memory, batches = shape.ess, shape.memory, shape.batches
     gated = shape.gate != dy.UNGATED
+    advance = advance_of(shape)
 
     @cuda.jit(device=True)
     def close(
@@ -147,7 +148,7 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
         one = st.Sums(head[r : r + 1], moment[r : r + 1], second[r : r + 1], found[r : r + 1])
         cuda.syncthreads()
         if doing > 0:
-            advance_together(
+            advance(
                 p, run, one, energies, c[r], covariance[r], factor[r], best_x[r], scratch, numbers
             )
         if me == 0 and doing > 0:

@@ -145,12 +145,20 @@ def group_of(shape: Shape, value: Any) -> Any:
                 here = min(wide, d - j0)
                 j, share = j0 + me % here, me // here
                 moment = 0.0
-                for i in range(share, rows if share < shares else 0, shares):
+                # Unsigned indices are not looked at for being counted from the end.
+                i, by = np.uint64(share), np.uint64(shares)
+                most = np.uint64(rows if share < shares else 0)
+                start_at, lines = np.uint64(j * down), np.uint64(across)
+                while i < most:
                     if memory:
-                        v = y[r, members[a + i] if batches else a + i, j]
+                        m = np.uint64(a) + i
+                        if batches:
+                            m = np.uint64(members[m])
+                        v = y[np.uint64(r), m, np.uint64(j)]
                     else:
-                        v = tile[i * across + j * down]
+                        v = tile[start_at + i * lines]
                     moment += weights[i] * float(v)
+                    i += by
                 cuda.syncthreads()
                 scratch[me] = moment
                 cuda.syncthreads()

@@ -129,6 +129,8 @@ def move_of(shape: Shape) -> Any:
         thrown = real(p.kick_sigma * root)
         back, shaken = real(p.lam_memory * run.dt), real(p.sigma_memory * root)
         squares = 0.0
+        # Unsigned indices are not looked at for being counted from the end.
+        ur, lines, columns = np.uint64(r), np.uint64(across), np.uint64(down)
         i, b = me // blocks, me % blocks
         down_by, across_by = cuda.blockDim.x // blocks, cuda.blockDim.x % blocks
         while i < rows:
@@ -151,14 +153,16 @@ def move_of(shape: Shape) -> Any:
             if kick:
                 zk = four(seed, stream, iteration, KICK, particle, block)
             pull = real(pulls[i]) if gated else real(drift)
+            um, j0 = np.uint64(m), np.uint64(4 * b)
+            at = np.uint64(i) * lines + j0 * columns
             for k in range(4):
-                j = 4 * b + k
-                if j >= d:
+                j, here = j0 + np.uint64(k), at + np.uint64(k) * columns
+                if 4 * b + k >= d:
                     if not affine:
-                        tile[i * across + j * down] = real(0.0)
+                        tile[here] = real(0.0)
                     continue
-                v = x[r, m, j]
-                center = real(tile[i * across + j * down] if polarized else c[r, j])
+                v = x[ur, um, j]
+                center = real(tile[here] if polarized else c[ur, j])
                 away = v - center
                 xi = one_of(k, z)
                 if hopping:
@@ -172,7 +176,7 @@ def move_of(shape: Shape) -> Any:
                     cut = min(max(away, -truncation), truncation)
                     new = (v - pull * away) + (sigma * cut) * xi
                 if memory:
-                    mine = v - y[r, m, j]
+                    mine = v - y[ur, um, j]
                     scale = real(lengths[1, i]) if isotropic else mine
                     new += shaken * scale * one_of(k, zm) - back * mine
                 if kick:
@@ -182,8 +186,8 @@ def move_of(shape: Shape) -> Any:
                 squares += float(away) * float(away)
                 new = confined(new, real(box[0, j]), real(box[1, j]), center)
                 if not affine:  # others still need what is there
-                    tile[i * across + j * down] = new
-                x[r, m, j] = new
+                    tile[here] = new
+                x[ur, um, j] = new
             i, b = i + down_by, b + across_by
             if b >= blocks:
                 i, b = i + 1, b - blocks

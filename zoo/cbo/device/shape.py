@@ -96,6 +96,6 @@ def blocks_of(kernel: Any, items: int, bytes_shared: int) -> int:
     """Blocks to launch: no more than can be there at once."""
     if SIMULATED:
         return 1
-    (compiled,) = kernel.overloads.values()
+    *_, compiled = kernel.overloads.values()
     most = compiled.max_cooperative_grid_blocks(THREADS, bytes_shared)
     return int(min(items, most, 8 * multiprocessors()))

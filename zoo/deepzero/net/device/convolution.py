@@ -11,7 +11,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import boolean, int32, int64, uint64
+from numba import boolean, int32, int64, uint32
 
 from zoo.cuda import cuda
 from zoo.deepzero.net import columns as col
@@ -33,7 +33,8 @@ def convolution(real: Any, tile: tuple[int, int], changing: bool) -> Any:
     """Device function: a tile's channels of a convolution, at some pixels of all samples.
 
     ``changing``: the input is a change. Then sums are taken of the result d, of z d, and of d^2,
-    where z is what d changes; else the result starts from the bias.
+    where z is what d changes; else the result starts from the bias. Places in the input are of 32
+    bits, which takes half the instructions.
     """
     many, channels = tile
     size = many * channels
@@ -54,11 +55,11 @@ def convolution(real: Any, tile: tuple[int, int], changing: bool) -> Any:
         pixels = stage[col.HCONV] * wout
         padded = (stage[col.C] + channels - 1) // channels * channels
         left = min(channels, stage[col.C] - c0)
-        step = np.uint64(hin * win * length)
+        step = np.uint32(hin * win * length)
         normalized, z_at = stage[col.GAMMA] >= 0, stage[col.Z_AT] + c0 * pixels
         held = cuda.local.array(size, real)
         value = cuda.local.array(many, real)
-        place = cuda.local.array(many, uint64)
+        place = cuda.local.array(many, uint32)
         origin = cuda.local.array(many, int64)
         row = cuda.local.array(many, int32)
         column = cuda.local.array(many, int32)
@@ -85,12 +86,12 @@ def convolution(real: Any, tile: tuple[int, int], changing: bool) -> Any:
                             yy, xx = row[p] + i, column[p] + j
                             within = yy >= 0 and yy < hin and xx >= 0 and xx < win
                             inside[p] = within and r + p < end
-                            place[p] = np.uint64(origin[p] + (i * win + j) * length)
+                            place[p] = np.uint32(origin[p] + (i * win + j) * length)
                         w = np.uint64(base + ((i * kw + j) * fan + first) * padded + c0)
                         for _ in range(first, last):
                             for p in range(many):
                                 value[p] = x[place[p]] if inside[p] else zero
-                                place[p] += step
+                                place[p] = np.uint32(place[p] + step)
                             for c in range(channels):
                                 weight = weights[w + np.uint64(c)]
                                 for p in range(many):

@@ -86,6 +86,9 @@ class DeviceEngine:
         real = self.plan.dtype.type
         self._passes, self._changes = passes(real), changes(real)
         self._length = -(-samples // _ALIGNED) * _ALIGNED
+        if self.plan.sizes["a"] * self._length >= 1 << 32:  # see convolution
+            raise InputError("batches are too large for a GPU: all activations of one must be "
+                             "fewer than 2^32")  # fmt: skip
         order, bases = turned(network)
         self._bases_here, self._padded = bases, len(order)
         self._table = cuda.to_device(self.plan.table)

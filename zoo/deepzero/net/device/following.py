@@ -122,6 +122,10 @@ def following(real: Any) -> Following:
         kind, levels = stage[col.ACTIVATION], stage[col.LEVELS]
         share, step = real(1.0 / (high * across)), stage[col.SHORTCUT_STRIDE]
         shortcut = stage[col.SHORTCUT] > k
+        # A store may change the table, as far as the compiler knows: it is read once.
+        z_at, gap_at, u_at = stage[col.Z_AT], stage[col.GAP_AT], stage[col.U_AT]
+        high_from, wide_from = stage[col.SHORTCUT_H], stage[col.SHORTCUT_W]
+        from_at, into = stage[col.SHORTCUT_AT] - a_at, stage[col.W]
         found = False
         for c in range(count):
             after, change, shift = factors[c, 0], factors[c, 1], factors[c, 2]
@@ -130,8 +134,8 @@ def following(real: Any) -> Following:
             if added and stage[col.SHORTCUT] == k + 1:
                 added = source == channel
             r = out_at + c * rows
-            for row in range(stage[col.H]):
-                for column in range(stage[col.W]):
+            for row in range(rows // into):
+                for column in range(into):
                     b = cuda.threadIdx.x
                     while b < n:
                         total = zero
@@ -144,20 +148,19 @@ def following(real: Any) -> Following:
                                         d = dz[np.uint64((c * pixels + pixel) * length + b)]
                                         own = (c0 + c) * pixels + pixel
                                         if scaled:
-                                            at = (stage[col.Z_AT] + own) * length + b
+                                            at = (z_at + own) * length + b
                                             d = d * after + (z[np.uint64(at)] * change - shift)
                                         if added:
-                                            q = source * stage[col.SHORTCUT_H] + yy * step
-                                            q = q * stage[col.SHORTCUT_W] + xx * step
-                                            q += stage[col.SHORTCUT_AT] - a_at
+                                            q = source * high_from + yy * step
+                                            q = q * wide_from + xx * step + from_at
                                             d += da[np.uint64(q * length + b)]
                                         if size > 1:
-                                            at = (stage[col.GAP_AT] + own) * length + b
+                                            at = (gap_at + own) * length + b
                                             d += gap[np.uint64(at)]
                                         first = yy == y * size and xx == x * size
                                         if first or not d <= most:
                                             most = d
-                                q = ((c0 + c) * hpool + y) * wpool + x + stage[col.U_AT]
+                                q = ((c0 + c) * hpool + y) * wpool + x + u_at
                                 total += bent(u[np.uint64(q * length + b)], most, kind, levels)
                         total *= share
                         found |= total != zero
@@ -228,23 +231,25 @@ def following(real: Any) -> Following:
     @cuda.jit(device=True)
     def shift(stage, c, cin, i, j, mu, a, z, inverse, dz, sums, length, n):
         """Change of a channel's convolution, or normalization, from that of a parameter of it."""
-        stride = stage[col.STRIDE]
-        moving = stage[col.GAMMA] >= 0 and cin >= -1
-        z_at = stage[col.Z_AT] + c * stage[col.HCONV] * stage[col.WCONV]
+        stride, padding, in_at = stage[col.STRIDE], stage[col.PADDING], stage[col.IN_AT]
+        hin, win, hconv, wconv = stage[col.HIN], stage[col.WIN], stage[col.HCONV], stage[col.WCONV]
+        normalized = stage[col.GAMMA] >= 0
+        moving = normalized and cin >= -1
+        z_at = stage[col.Z_AT] + c * hconv * wconv
         step = real(mu)
         if cin == -2:
             step = real(mu * inverse[stage[col.CHANNEL_AT] + c])
         r = 0
-        for row in range(stage[col.HCONV]):
-            y = row * stride + i - stage[col.PADDING]
-            for column in range(stage[col.WCONV]):
-                x = column * stride + j - stage[col.PADDING]
-                inside = y >= 0 and y < stage[col.HIN] and x >= 0 and x < stage[col.WIN]
-                q = stage[col.IN_AT] + (cin * stage[col.HIN] + y) * stage[col.WIN] + x
+        for row in range(hconv):
+            y = row * stride + i - padding
+            for column in range(wconv):
+                x = column * stride + j - padding
+                inside = y >= 0 and y < hin and x >= 0 and x < win
+                q = in_at + (cin * hin + y) * win + x
                 b = cuda.threadIdx.x
                 while b < n:
                     d, was = step, zero
-                    if stage[col.GAMMA] >= 0:
+                    if normalized:
                         was = z[np.uint64((z_at + r) * length + b)]
                     if cin >= 0:
                         d = a[np.uint64(q * length + b)] * step if inside else zero

@@ -183,18 +183,18 @@ def kernels(real: Any) -> Kernels:
         tile = SINGLE[1] if pixels == 1 else MAP[1]
         padded = (channels + tile - 1) // tile * tile
         c, _, _, _ = _located(table[k], coordinates[at])
+        stride, padding = stage[col.STRIDE], stage[col.PADDING]
+        kh, kw, hin, win = stage[col.KH], stage[col.KW], stage[col.HIN], stage[col.WIN]
         begins, step, change = bases[k + 1] + c * padded, stage[col.CIN] * padded, da[at]
         for pixel in range(cuda.blockIdx.y, pixels, cuda.gridDim.y):
-            y = pixel // wide * stage[col.STRIDE] - stage[col.PADDING]
-            x = pixel % wide * stage[col.STRIDE] - stage[col.PADDING]
+            y, x = pixel // wide * stride - padding, pixel % wide * stride - padding
             for q in range(cuda.threadIdx.x, n * channels, cuda.blockDim.x):
                 b, o = q // channels, q % channels
                 total, w = zero, begins + o
-                for yy in range(y, y + stage[col.KH]):
-                    for xx in range(x, x + stage[col.KW]):
-                        inside = yy >= 0 and yy < stage[col.HIN] and xx >= 0
-                        if inside and xx < stage[col.WIN]:
-                            r = yy * stage[col.WIN] + xx
+                for yy in range(y, y + kh):
+                    for xx in range(x, x + kw):
+                        if yy >= 0 and yy < hin and xx >= 0 and xx < win:
+                            r = yy * win + xx
                             total += weights[np.uint64(w)] * change[np.uint64(r * length + b)]
                         w += step
                 out[np.uint64(((at * n + b) * pixels + pixel) * channels + o)] = total
@@ -273,6 +273,9 @@ def kernels(real: Any) -> Kernels:
             kind, levels = stage[col.ACTIVATION], stage[col.LEVELS]
             share, step = real(1.0 / (high * across)), stage[col.SHORTCUT_STRIDE]
             scaled = stage[col.GAMMA] >= 0
+            high_from, wide_from = stage[col.SHORTCUT_H], stage[col.SHORTCUT_W]
+            many_from, into = stage[col.SHORTCUT_C], stage[col.W]
+            below = stage[col.H]
             here = min(channels, cuda.blockDim.x)
             groups = cuda.blockDim.x // here
             only = -1
@@ -290,9 +293,9 @@ def kernels(real: Any) -> Kernels:
                 if source == 2:
                     adds = adds and other == only
                 stride = groups * cuda.gridDim.y
-                down, over = stride % rows // stage[col.W], stride % stage[col.W]
+                down, over = stride % rows // into, stride % into
                 at = cuda.blockIdx.y * groups + me // here
-                b, row, x = at // rows, at % rows // stage[col.W], at % stage[col.W]
+                b, row, x = at // rows, at % rows // into, at % into
                 for q in range(at, n * rows, stride):
                     total = zero
                     for yp in range(row * high, row * high + high):
@@ -305,13 +308,12 @@ def kernels(real: Any) -> Kernels:
                                     if scaled:
                                         v = v * after + (z[np.uint64(place)] * change - less)
                                     if adds:
-                                        r = yy * step * stage[col.SHORTCUT_W] + xx * step
-                                        area = stage[col.SHORTCUT_H] * stage[col.SHORTCUT_W]
+                                        r = yy * step * wide_from + xx * step
                                         if source == 2:
                                             v += own[k, np.uint64(r * length + b)]
                                         else:
-                                            r += (k * n + b) * area
-                                            r = r * stage[col.SHORTCUT_C] + other
+                                            r += (k * n + b) * high_from * wide_from
+                                            r = r * many_from + other
                                             v += added[np.uint64(r)]
                                     if size > 1:
                                         v += gap[np.uint64(place)]
@@ -322,10 +324,10 @@ def kernels(real: Any) -> Kernels:
                             total += bent(u[np.uint64(place)], most, kind, levels)
                     out[np.uint64((k * n * rows + q) * channels + c)] = total * share
                     x, row, b = x + over, row + down, b + stride // rows
-                    if x >= stage[col.W]:
-                        x, row = x - stage[col.W], row + 1
-                    if row >= stage[col.H]:
-                        row, b = row - stage[col.H], b + 1
+                    if x >= into:
+                        x, row = x - into, row + 1
+                    if row >= below:
+                        row, b = row - below, b + 1
 
         return finish
 
@@ -419,7 +421,7 @@ class Stacked:
         alive = 4 * largest * n  # a convolution, two activations, and one that will be added
         own = stages[k].height_conv * stages[k].width_conv + stages[k].height * stages[k].width
         most = self._most // ((alive + own * self._length) * self._dtype.itemsize)
-        most = max(1, min(most, 2**31 // (n * largest)))
+        most = max(1, min(most, (2**31 - 1) // (n * largest)))
         return int(1 << (int(most).bit_length() - 1))  # few sizes: a library prepares each anew
 
     def derivatives(

@@ -1,4 +1,4 @@
-"""Covariances and effective sample sizes on a GPU: what a block of threads does with a run's sums.
+"""Between two supersteps on a GPU: what a block of threads does with a run's sums.
 
 The functions are those of :mod:`zoo.cbo.consensus` and :mod:`zoo.cbo.advance`, with the work shared
 by all threads of the block; additions are in another order, and the rest is the same.
@@ -7,11 +7,14 @@ by all threads of the block; additions are in another order, and the rest is the
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
 from zoo.cbo.advance import measured, schedule, stop_or_kick, tally
+from zoo.cbo.device.shape import Shape
 from zoo.cuda import block_lowest, block_total, cuda, device_function
 
 _tally, _measured = device_function(tally), device_function(measured)
@@ -119,40 +122,46 @@ def _ess_alpha(alpha, energy, fraction, smallest, largest, scratch, places):
     return alpha
 
 
-@cuda.jit(device=True)
-def advance_together(p, run, sums, energies, c, covariance, factor, best_x, scratch, places):
-    """Close a superstep; see :func:`zoo.cbo.advance.advance`, whose order this is."""
-    first = cuda.threadIdx.x == 0
-    head = sums.head[0]
-    moved, phase = head.moved, run.phase
-    if first:
-        _tally(run, sums, best_x)
-    cuda.syncthreads()
-    if phase == st.MEASURE:
+def advance_of(shape: Shape) -> Any:
+    """Device function that closes a superstep; see :func:`zoo.cbo.advance.advance`."""
+    affine, ess = shape.noise == dy.COVARIANCE, shape.ess
+
+    @cuda.jit(device=True)
+    def advance(p, run, sums, energies, c, covariance, factor, best_x, scratch, places):
+        first = cuda.threadIdx.x == 0
+        head = sums.head[0]
+        moved, phase = head.moved, run.phase
         if first:
-            _measured(run, c, best_x)
+            _tally(run, sums, best_x)
         cuda.syncthreads()
-        return
-    known = run.best < np.inf
-    if known:
-        if head.lowest < np.inf:
-            about_last = p.about_last > 0 and phase == st.MOVE
-            moment, second = sums.first_moment[0], sums.second_moment[0]
-            _merge(about_last, head.weight, moment, second, c, covariance)
-        if len(covariance) > 0:
-            _cholesky(covariance, factor)
-        if first and phase == st.MOVE:
-            _schedule(p, run, head.squares, moved)
-        cuda.syncthreads()
-        if p.ess > 0.0 and phase != st.WEIGH:
-            alpha = _ess_alpha(run.alpha, energies, p.ess, 1e-30, p.alpha_max, scratch, places)
-            cuda.syncthreads()
+        if phase == st.MEASURE:
             if first:
-                run.alpha = alpha
-    if first:
+                _measured(run, c, best_x)
+            cuda.syncthreads()
+            return
+        known = run.best < np.inf
         if known:
-            run.phase = st.WEIGH if p.ess > 0.0 and phase == st.SCATTER else st.MOVE
-        else:  # nothing finite yet: scatter anew
-            run.step += 1
-        _stop_or_kick(p, run, moved > 0)
-    cuda.syncthreads()
+            if head.lowest < np.inf:
+                about_last = p.about_last > 0 and phase == st.MOVE
+                moment, second = sums.first_moment[0], sums.second_moment[0]
+                _merge(about_last, head.weight, moment, second, c, covariance)
+            if affine:
+                _cholesky(covariance, factor)
+            if first and phase == st.MOVE:
+                _schedule(p, run, head.squares, moved)
+            cuda.syncthreads()
+            if ess and phase != st.WEIGH:
+                most = p.alpha_max
+                alpha = _ess_alpha(run.alpha, energies, p.ess, 1e-30, most, scratch, places)
+                cuda.syncthreads()
+                if first:
+                    run.alpha = alpha
+        if first:
+            if known:
+                run.phase = st.WEIGH if p.ess > 0.0 and phase == st.SCATTER else st.MOVE
+            else:  # nothing finite yet: scatter anew
+                run.step += 1
+            _stop_or_kick(p, run, moved > 0)
+        cuda.syncthreads()
+
+    return advance
