@@ -19,6 +19,10 @@ from zoo.deepzero.net import columns as col
 #: Pixels and channels of a tile of a map; and of one whose map is a single pixel.
 MAP, SINGLE = (4, 6), (1, 12)
 
+#: Column of a GPU's table, the last: numbers from a channel of the input to the next. A kernel that
+#: computes it does so for every channel, for want of registers.
+STEP = col.CHANNEL_AT + 1
+
 #: Channels of a tile, at most.
 MOST = max(MAP[1], SINGLE[1])
 
@@ -55,7 +59,7 @@ def convolution(real: Any, tile: tuple[int, int], changing: bool) -> Any:
         pixels = stage[col.HCONV] * wout
         padded = (stage[col.C] + channels - 1) // channels * channels
         left = min(channels, stage[col.C] - c0)
-        step = np.uint32(hin * win * length)
+        step = np.uint32(stage[STEP])
         normalized, z_at = stage[col.GAMMA] >= 0, stage[col.Z_AT] + c0 * pixels
         held = cuda.local.array(size, real)
         value = cuda.local.array(many, real)

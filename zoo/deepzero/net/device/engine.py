@@ -91,7 +91,9 @@ class DeviceEngine:
                              "fewer than 2^32")  # fmt: skip
         order, bases = turned(network)
         self._bases_here, self._padded = bases, len(order)
-        self._table = cuda.to_device(self.plan.table)
+        table = self.plan.table
+        steps = table[:, col.HIN] * table[:, col.WIN] * self._length
+        self._table = cuda.to_device(np.column_stack([table, steps]))
         self._bases, self._order = cuda.to_device(bases), cuda.to_device(order)
         self._conv = self._zeros(self.plan.sizes["conv"])
         self._result = cuda.to_device(np.zeros(2))
