@@ -1,6 +1,7 @@
 """Populations on a GPU beside those of the CPU."""
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import zoo
 
 gpu = pytest.mark.gpu
 ROOT = Path(__file__).parent.parent
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 
 
 @gpu
@@ -141,7 +143,7 @@ def test_trajectories_are_those_of_the_cpu(variant):
 
 
 @gpu
-@pytest.mark.parametrize("n", [1, 2, 9, 40])
+@pytest.mark.parametrize("n", [1, 2, 9, 40 if SIMULATED else 20_000])
 def test_batches_are_slices_of_the_permutations_of_the_cpu(n):
     from gpu_kernels import permutations
 
@@ -163,7 +165,8 @@ def test_batches_are_slices_of_the_permutations_of_the_cpu(n):
     order, epochs, news = (cuda.to_device(array) for array in (order, epochs, news))
     partners, claims = (cuda.to_device(array) for array in scratch)
     given = cuda.to_device(params), seed, first_run, first, cuda.to_device(runs), order, epochs
-    permutations[1, 2](*given, partners, claims, news)
+    grid = (1, 2) if SIMULATED else (64, 128)
+    permutations[grid](*given, partners, claims, news)
     order, epochs = order.copy_to_host(), epochs.copy_to_host()
     for run, numbers in ((0, (0, 1)), (1, (2, 3))):
         for number in numbers:

@@ -203,9 +203,10 @@ def test_a_working_dir_is_worked_in(here):
 
 
 def test_gpus_that_are_not_there(here):
-    code, _, err = call("run", "cbo", *SLOW, "--workers", "2", "--gpus-per-worker", "32")
+    sphere = ["--objective", "sphere"]  # for which workers without GPUs would add nothing
+    code, _, err = call("run", "cbo", *sphere, "--workers", "auto", "--gpus-per-worker", "32")
     assert code == 2
-    assert re.fullmatch(r"zoo: 2 workers of gpus_per_worker 32 need 64 GPUs, .* has \d+\n", err)
+    assert re.fullmatch(r"zoo: gpus_per_worker 32 for a worker is 32 GPUs, .* has \d+\n", err)
 
 
 def test_a_deaf_worker_does_not_hold_up_an_interrupt(here, cluster):

@@ -54,3 +54,21 @@ def test_without_a_gpu_it_is_said():
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="there is no CUDA GPU here"):
         zoo.minimize(bowl, [(-1, 1)], device="cuda", steps=2)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "Failed in cuda mode pipeline (step: nopython frontend)\n"
+            "\x20Untyped global name 'open': Cannot determine Numba type\n\n"
+            'File "mine.py", line 3:\n\nDuring: Pass nopython_type_inference',
+            "Untyped global name 'open': Cannot determine Numba type",
+        ),
+        ("During: Pass nopython_type_inference", "no reason given"),
+    ],
+)
+def test_why_an_objective_does_not_compile(said, reason):
+    from zoo.jit import why_not
+
+    assert why_not(Exception(said)) == reason

@@ -335,9 +335,10 @@ class Crew:
         wanted = self.size * self.placement.gpus_per_worker
         there = self._ray.cluster_resources().get("GPU", 0.0)
         if self.local and wanted > there:
+            many = "a worker" if self.size == 1 else f"{self.size} workers"
             raise InputError(
-                f"{self.size} workers of gpus_per_worker {self.placement.gpus_per_worker:g} need "
-                f"{wanted:g} GPUs, and this machine has {there:g}"
+                f"gpus_per_worker {self.placement.gpus_per_worker:g} for {many} is {wanted:g} "
+                f"GPUs, and this machine has {there:g}"
             )
 
     def _refuse_missing_places(self) -> None:

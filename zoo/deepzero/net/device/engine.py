@@ -123,16 +123,16 @@ class DeviceEngine:
     def load(self, x: Any, y: Ints) -> None:
         """Take up a batch: inputs (n, channels, height, width) and labels (n,)."""
         self.samples = n = len(x)
-        inputs = np.zeros((int(np.prod(self.network.shape)), self._length), self.plan.dtype)
-        inputs[:, :n] = x.reshape(n, -1).T
-        self._inputs, self._labels = inputs.ravel(), np.zeros(self.plan.samples, np.int64)
+        self._inputs = cuda.to_device(np.ascontiguousarray(x.reshape(n, -1), self.plan.dtype))
+        self._labels = np.zeros(self.plan.samples, np.int64)
         self._labels[:n] = y
         self._fill(self._base)
         if self._other is not None:
             self._fill(self._other)
 
     def _fill(self, held: Held) -> None:
-        held.a[: self._inputs.size].copy_to_device(self._inputs)
+        blocks = 1 if SIMULATED else -(-self._inputs.shape[1] * self._length // WIDE)
+        self._passes.lay[blocks, WIDE](self._inputs, held.a, self._length)
         held.y.copy_to_device(self._labels)
 
     def base(self, theta: Array) -> float:

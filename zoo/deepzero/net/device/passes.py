@@ -28,6 +28,7 @@ _wide = kernel_of_registers(64)
 class Passes(NamedTuple):
     """Kernels of a pass."""
 
+    lay: Any
     turn: Any
     convolve: Any
     finish: Any
@@ -60,6 +61,14 @@ def passes(real: Any) -> Passes:
     """Kernels of a pass in a precision."""
     activate = activation_of(real)
     small, large = convolution(real, SINGLE, False), convolution(real, MAP, False)
+
+    @cuda.jit
+    def lay(x, a, length):
+        """Samples (n, features) as the first rows of the activations."""
+        n, features = x.shape
+        for q in range(cuda.grid(1), features * length, cuda.gridsize(1)):
+            b = q % length
+            a[q] = x[b, q // length] if b < n else real(0)
 
     @cuda.jit
     def turn(theta, order, weights):
@@ -101,18 +110,25 @@ def passes(real: Any) -> Passes:
         pixels, wconv = stage[col.HCONV] * stage[col.WCONV], stage[col.WCONV]
         own = c * pixels * length
         normalized = stage[col.GAMMA] >= 0
+        # A thread has the same samples of the same pixels throughout, until windows are taken.
+        lanes = min(n, wide)
+        mine, by = me // lanes, wide // lanes
+        start = mine if mine < by else pixels * n
+        lane = me % lanes
         scale, shift = real(1), real(0)
         if normalized:
             channel = stage[col.CHANNEL_AT] + c
             if training:
                 total = 0.0
-                for q in range(me, pixels * n, wide):
-                    total += conv[own + q // n * length + q % n]
+                for r in range(start, pixels, by):
+                    for b in range(lane, n, lanes):
+                        total += conv[own + r * length + b]
                 mean = block_total(total, scratch) / (pixels * n)
                 total = 0.0
-                for q in range(me, pixels * n, wide):
-                    away = float64(conv[own + q // n * length + q % n]) - mean
-                    total += away * away
+                for r in range(start, pixels, by):
+                    for b in range(lane, n, lanes):
+                        away = float64(conv[own + r * length + b]) - mean
+                        total += away * away
                 variance = block_total(total, scratch) / (pixels * n)
                 if me == 0:
                     moments[channel, 0], moments[channel, 1] = mean, variance
@@ -123,52 +139,52 @@ def passes(real: Any) -> Passes:
                 inverse[channel] = into
             centre = real(mean)
             z_at = (stage[col.Z_AT] + c * pixels) * length
-            for q in range(me, pixels * n, wide):
-                at = q // n * length + q % n
-                z[z_at + at] = conv[own + at] - centre
             scale = real(theta[stage[col.GAMMA] + c] * into)
             shift = theta[stage[col.BETA] + c]
-            for q in range(me, pixels * n, wide):
-                at = q // n * length + q % n
-                conv[own + at] = scale * z[z_at + at] + shift
+            for r in range(start, pixels, by):
+                for b in range(lane, n, lanes):
+                    at = r * length + b
+                    away = conv[own + at] - centre
+                    z[z_at + at] = away
+                    conv[own + at] = scale * away + shift
         source = c - stage[col.SHORTCUT_CHANNEL]
         if stage[col.SHORTCUT] >= 0 and source >= 0 and source < stage[col.SHORTCUT_C]:
-            step = stage[col.SHORTCUT_STRIDE]
-            for q in range(me, pixels * n, wide):
-                y, x = q // n // wconv * step, q // n % wconv * step
-                there = (source * stage[col.SHORTCUT_H] + y) * stage[col.SHORTCUT_W] + x
-                there += stage[col.SHORTCUT_AT]
-                conv[own + q // n * length + q % n] += a[there * length + q % n]
+            step, wide_from = stage[col.SHORTCUT_STRIDE], stage[col.SHORTCUT_W]
+            first = stage[col.SHORTCUT_AT] + source * stage[col.SHORTCUT_H] * wide_from
+            for r in range(start, pixels, by):
+                there = (first + r // wconv * step * wide_from + r % wconv * step) * length
+                for b in range(lane, n, lanes):
+                    conv[own + r * length + b] += a[there + b]
         cuda.syncthreads()
         size, hpool, wpool = stage[col.MAXPOOL], stage[col.HPOOL], stage[col.WPOOL]
-        for q in range(me, hpool * wpool * n, wide):
-            r, b = q // n, q % n
+        u_at, gap_at = stage[col.U_AT] + c * hpool * wpool, stage[col.GAP_AT] + c * pixels
+        for r in range(start, hpool * wpool, by):
             first = r // wpool * size * wconv + r % wpool * size
-            most = conv[own + first * length + b]
-            for i in range(1, size * size):
-                pixel = first + i // size * wconv + i % size
-                value = conv[own + pixel * length + b]
-                if not value <= most:  # not finite is to be seen
-                    most = value
-            u[(stage[col.U_AT] + c * hpool * wpool + r) * length + b] = most
-            for i in range(size * size if size > 1 else 0):
-                pixel = first + i // size * wconv + i % size
-                there = (stage[col.GAP_AT] + c * pixels + pixel) * length + b
-                gap[there] = conv[own + pixel * length + b] - most
+            for b in range(lane, n, lanes):
+                most = conv[own + first * length + b]
+                for i in range(1, size * size):
+                    pixel = first + i // size * wconv + i % size
+                    value = conv[own + pixel * length + b]
+                    if not value <= most:  # not finite is to be seen
+                        most = value
+                u[(u_at + r) * length + b] = most
+                for i in range(size * size if size > 1 else 0):
+                    pixel = first + i // size * wconv + i % size
+                    gap[(gap_at + pixel) * length + b] = conv[own + pixel * length + b] - most
         cuda.syncthreads()
         high, across = stage[col.AVERAGE_H], stage[col.AVERAGE_W]
+        kind, levels, wout = stage[col.ACTIVATION], stage[col.LEVELS], stage[col.W]
         share = real(1.0 / (high * across))
-        rows = stage[col.H] * stage[col.W]
-        for q in range(me, rows * n, wide):
-            r, b = q // n, q % n
-            first = r // stage[col.W] * high * wpool + r % stage[col.W] * across
-            total = real(0)
-            for i in range(high * across):
-                pixel = stage[col.U_AT] + c * hpool * wpool
-                pixel += first + i // across * wpool + i % across
-                bent = activate(u[pixel * length + b], stage[col.ACTIVATION], stage[col.LEVELS])
-                total += bent * share
-            a[(stage[col.OUT_AT] + c * rows + r) * length + b] = total
+        rows = stage[col.H] * wout
+        out_at = stage[col.OUT_AT] + c * rows
+        for r in range(start, rows, by):
+            first = u_at + r // wout * high * wpool + r % wout * across
+            for b in range(lane, n, lanes):
+                total = real(0)
+                for i in range(high * across):
+                    pixel = first + i // across * wpool + i % across
+                    total += activate(u[pixel * length + b], kind, levels) * share
+                a[(out_at + r) * length + b] = total
 
     @_wide
     def softmax(at, classes, a, p, y, whole, result, length, n):
@@ -195,4 +211,4 @@ def passes(real: Any) -> Passes:
         if cuda.threadIdx.x == 0:
             result[0], result[1] = total, right
 
-    return Passes(turn, convolve, finish, softmax)
+    return Passes(lay, turn, convolve, finish, softmax)
