@@ -1,10 +1,10 @@
 """CBO on a GPU: time per step against our CPU, cbx on PyTorch, evosax and plain JAX, and the floor.
 
 Work: component-wise CBO on the standard Rastrigin function, N particles in d dimensions, M runs, a
-time step so small that nobody arrives; float32 (ours has positions and moves in it, and evaluates
-its own Rastrigin in float64 from there), and float64 of ours. Ours is timed by device events around
-launches of many steps, with what goes there and comes back; rivals by wall clock around many steps
-and one wait at the end, after warming up: all medians of several.
+time step so small that nobody arrives; float32 (ours has positions, moves and the ripples of its
+own Rastrigin in it, and sums in float64), and float64 of ours. Ours is timed by device events
+around launches of many steps, with what goes there and comes back; rivals by wall clock around many
+steps and one wait at the end, after warming up: all medians of several.
 
 cbx gets the objective as one whole-array expression, a sampler that draws on the GPU (its own draws
 on the CPU), and is timed by its bare step(), the faster one of two: as it comes, and without its

@@ -339,9 +339,10 @@ def test_the_same_bits_again_and_after_a_resume():
 
 
 @gpu
-def test_single_precision():
-    expected = ran(method_of("cpu"), 1)[0].state()
-    found = ran(method_of("cuda", precision="float32"), 1)[0].state()
+@pytest.mark.parametrize("name", ["rastrigin", "ackley", "rosenbrock"])
+def test_single_precision(name):
+    expected = ran(method_of("cpu", name=name), 1)[0].state()
+    found = ran(method_of("cuda", name=name, precision="float32"), 1)[0].state()
     assert found["x"].dtype == np.float32
     np.testing.assert_allclose(found["x"], expected["x"], atol=1e-5)
     np.testing.assert_allclose(found["energy"], expected["energy"], rtol=1e-4)

@@ -13,7 +13,7 @@ def value_of(objective: Any, shape: Shape) -> Any:
 
     ``z`` is room for a point where the objective is taken elsewhere, or may write on its argument.
     """
-    value_at = device_function(objective)
+    value_at = device_function(objective, single=shape.real == "float32")
     shifted, rotated, pure = shape.shifted, shape.rotated, shape.pure
 
     @cuda.jit(device=True)
