@@ -52,7 +52,7 @@ def test_the_same_bits_on_any_number_of_workers(kind, here, capsys, crews):
         assert outcome(here / f"on{count}") == outcome(here / "whole")
 
 
-@pytest.mark.parametrize("kind", ["grasp", "batch norm", "black box"])
+@pytest.mark.parametrize("kind", some_of(["grasp", "batch norm", "black box"]))
 def test_a_worker_killed_in_the_middle(kind, here, monkeypatch, capsys, crews):
     monkeypatch.setattr(loop, "_TELLING", 0.0)
     deepzero(capsys, *KINDS[kind], "--out", "whole")

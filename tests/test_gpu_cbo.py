@@ -10,6 +10,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from commands import some_of
 
 import zoo
 
@@ -122,8 +123,18 @@ def same_particles(found, expected):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-9)
 
 
+#: What others have, too.
+OTHERS = {
+    "memory", "smoothly gated", "clipped", "unbounded", "normal start", "truncated", "many runs",
+    "covariance about the new", "polarized, isotropic", "batches move all", "batches, gated",
+}  # fmt: skip
+
+
 @gpu
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(name, marks=pytest.mark.slow if name in OTHERS else ()) for name in VARIANTS],
+)
 def test_trajectories_are_those_of_the_cpu(variant):
     options = VARIANTS[variant]
     here, there = (method_of(device, **options) for device in ("cpu", "cuda"))
@@ -189,7 +200,7 @@ BLOCKS = {
 
 
 @gpu
-@pytest.mark.parametrize("variant", BLOCKS)
+@pytest.mark.parametrize("variant", some_of(BLOCKS, 2))
 def test_blocks_of_a_population(variant):
     options = BLOCKS[variant] | {"shards": 2, "steps": 3}
     here, there = (method_of(device, **options) for device in ("cpu", "cuda"))

@@ -67,7 +67,14 @@ def test_the_same_measurements_give_the_same_table(kind, here, capsys, crews):
     assert (here / "people.csv.ledger").read_bytes() == spent
 
 
-@pytest.mark.parametrize(("kind", "part"), [(ONE, 0.5), (MORE, 0.3), (MORE, 0.8)])
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        pytest.param(ONE, 0.5, marks=pytest.mark.slow),
+        pytest.param(MORE, 0.3, marks=pytest.mark.slow),
+        (MORE, 0.8),
+    ],
+)
 def test_a_worker_killed_in_the_middle(kind, part, here, capsys, crews):
     first = gsd(capsys, *kind, *FEW, "--out", "first.csv")
     to = again(here / "first.run", here / "killed")

@@ -616,7 +616,7 @@ def test_crashes_on_many_threads_are_counted_exactly(isolate):
 
 def test_evaluator_on_two_threads_is_faster_and_keeps_the_order(isolate):
     def slow(x):
-        time.sleep(0.02)
+        time.sleep(0.05)
         return x[0]
 
     took = {}
@@ -624,9 +624,9 @@ def test_evaluator_on_two_threads_is_faster_and_keeps_the_order(isolate):
         evaluator = Evaluator(isolate(slow), threads)
         evaluator(rows(0, 1))
         started = time.monotonic()
-        assert evaluator(rows(*range(30))).tolist() == list(range(30))
+        assert evaluator(rows(*range(20))).tolist() == list(range(20))
         took[threads] = time.monotonic() - started
-    assert took[2] < 0.7 * took[1]
+    assert took[2] < 0.85 * took[1]
 
 
 # What cannot be used

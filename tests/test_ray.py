@@ -51,8 +51,8 @@ def at_step(step, act):
 def test_any_number_of_workers(variant, shape, crews):
     options = options_of(variant, shape)
     inline = zoo.minimize(FUNCTION, BOUNDS, threads=1, **options)
-    for crew in crews.values():
-        assert_same(inline, zoo.minimize(FUNCTION, BOUNDS, workers=crew, **options))
+    for count in crews if variant in SOME else (2,):
+        assert_same(inline, zoo.minimize(FUNCTION, BOUNDS, workers=crews[count], **options))
 
 
 @pytest.mark.parametrize("variant", STATES)
@@ -330,6 +330,7 @@ def test_no_name_is_two_parameters():
         assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 def test_a_ray_of_our_own_though_there_is_a_cluster(tmp_path):
     code = """if True:
         import zoo

@@ -124,9 +124,8 @@ def test_sigterm_with_a_ray_of_its_own(here, whole_group):
         assert json.loads(out)["x"] == same_run(here, *arguments)["x"]
 
 
-@pytest.mark.parametrize(
-    "part", [pytest.param("raylet/raylet", marks=pytest.mark.slow), "gcs/gcs_server"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["raylet/raylet", "gcs/gcs_server"])
 def test_a_ray_that_is_gone_ends_the_run_which_resumes(here, part):
     arguments = [*SLOW, "--steps", "300"]
     process = start("run", "cbo", *arguments, "--workers", "2", "--out", "run")
@@ -145,9 +144,8 @@ def test_a_ray_that_is_gone_ends_the_run_which_resumes(here, part):
     leaves_nothing(process.pid)
 
 
-@pytest.mark.parametrize(
-    "end", ["driver", *(pytest.param(e, marks=pytest.mark.slow) for e in ("worker", "interrupt"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["driver", "worker", "interrupt"])
 def test_no_program_outlives_the_run(here, end):
     program = here / "program.sh"
     program.write_text("#!/bin/sh\nsleep 61.25\necho 1\n")  # a child of its own
@@ -209,6 +207,7 @@ def test_gpus_that_are_not_there(here):
     assert re.fullmatch(r"zoo: gpus_per_worker 32 for a worker is 32 GPUs, .* has \d+\n", err)
 
 
+@pytest.mark.slow
 def test_a_deaf_worker_does_not_hold_up_an_interrupt(here, cluster):
     there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2", "--workers", "2"]
     deaf = ["--objective", "mine.py:deaf", *SLOW[2:], "--shards", "2", "--steps", "30"]

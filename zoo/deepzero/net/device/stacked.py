@@ -176,7 +176,10 @@ def kernels(real: Any) -> Kernels:
 
     @cuda.jit
     def first(table, bases, k, coordinates, da, weights, out, length, n):
-        """Convolution of the one channel that has changed: of pixel y, x of all samples."""
+        """Convolution of the one channel that has changed: of pixel y, x of all samples.
+
+        A thread has one channel of every so many samples.
+        """
         stage, at = table[k + 1], cuda.blockIdx.x
         channels, wide = stage[col.C], stage[col.WCONV]
         pixels = stage[col.HCONV] * wide
@@ -186,18 +189,21 @@ def kernels(real: Any) -> Kernels:
         stride, padding = stage[col.STRIDE], stage[col.PADDING]
         kh, kw, hin, win = stage[col.KH], stage[col.KW], stage[col.HIN], stage[col.WIN]
         begins, step, change = bases[k + 1] + c * padded, stage[col.CIN] * padded, da[at]
+        here = min(channels, cuda.blockDim.x)
+        side, group = cuda.threadIdx.x % here, cuda.threadIdx.x // here
+        groups = cuda.blockDim.x // here
         for pixel in range(cuda.blockIdx.y, pixels, cuda.gridDim.y):
             y, x = pixel // wide * stride - padding, pixel % wide * stride - padding
-            for q in range(cuda.threadIdx.x, n * channels, cuda.blockDim.x):
-                b, o = q // channels, q % channels
-                total, w = zero, begins + o
-                for yy in range(y, y + kh):
-                    for xx in range(x, x + kw):
-                        if yy >= 0 and yy < hin and xx >= 0 and xx < win:
-                            r = yy * win + xx
-                            total += weights[np.uint64(w)] * change[np.uint64(r * length + b)]
-                        w += step
-                out[np.uint64(((at * n + b) * pixels + pixel) * channels + o)] = total
+            for o in range(side, channels if group < groups else 0, here):
+                for b in range(group, n, groups):
+                    total, w = zero, begins + o
+                    for yy in range(y, y + kh):
+                        for xx in range(x, x + kw):
+                            if yy >= 0 and yy < hin and xx >= 0 and xx < win:
+                                moved = change[np.uint64((yy * win + xx) * length + b)]
+                                total += weights[np.uint64(w)] * moved
+                            w += step
+                    out[np.uint64(((at * n + b) * pixels + pixel) * channels + o)] = total
 
     @cuda.jit
     def add(channels, rows, d, z, parts):
