@@ -59,10 +59,10 @@ def compiled(name: str, real: str, constants: Any, points: Any) -> Any:
 
     fused = fma if real == "float64" else fmaf
 
-    def five(x, c):  # type: ignore[no-untyped-def]
+    def five(x: Any, c: Any) -> Any:
         return c[2] / (c[0] / x + x + c[1]) + c[3]
 
-    def ten(x, c):  # type: ignore[no-untyped-def]
+    def ten(x: Any, c: Any) -> Any:
         t = fused(x, c[0], c[1])
         for _ in range(9):
             t = fused(t, x, c[1])
@@ -71,7 +71,7 @@ def compiled(name: str, real: str, constants: Any, points: Any) -> Any:
     body = cuda.jit(device=True)(five if name == "5 operations" else ten)
 
     @cuda.jit
-    def run(c, x, out):  # type: ignore[no-untyped-def]
+    def run(c: Any, x: Any, out: Any) -> None:
         p = cuda.blockIdx.y
         for i in range(cuda.grid(1), len(x), cuda.gridsize(1)):
             out[p, i] = body(x[i], c[p])

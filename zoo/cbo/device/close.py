@@ -60,7 +60,8 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
     ):  # fmt: skip
         """Add up the groups' sums of a run, but for moments of many; and close its superstep.
 
-        The run of a block of a population stays as it is, with ``doing`` 0: others have the rest.
+        With ``doing`` 0 the particles here are a block of a population: the sums are left for the
+        driver, which has those of the other blocks, and closes the superstep.
         """
         scales = work[0]
         me, wide = cuda.threadIdx.x, cuda.blockDim.x
