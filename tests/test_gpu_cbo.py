@@ -48,6 +48,29 @@ def test_random_numbers_are_those_of_the_cpu():
         np.testing.assert_allclose(normals.copy_to_host()[b], out[:2], rtol=1e-14, atol=1e-15)
 
 
+@gpu
+def test_functions_of_single_precision():
+    from gpu_kernels import singles
+
+    from zoo.cuda import cuda
+
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 2**64, (40, 2), np.uint64)
+    words[:4] = [[0, 1], [2**64 - 1, 2**64 - 1], [2**41, 2**63], [2**63, 2**64 - 2]]
+    x = np.concatenate([rng.uniform(-9, 9, 32), [0.0, 0.5, -3.0, 1e-6, 1e8, np.inf, -2.5, 4.75]])
+    normals, ripples = cuda.to_device(np.zeros((40, 2))), cuda.to_device(np.zeros(40))
+    singles[5, 8](words, x.astype(np.float32), normals, ripples)
+    u, v = (((words >> np.uint64(41)).astype(float) + 0.5) / 2**23).T
+    radius, angle = np.sqrt(-2.0 * np.log(u)), np.pi * (v - 0.5)
+    sign = np.where(words[:, 1] % 2 == 1, -1.0, 1.0)
+    expected = np.stack([radius * sign * np.cos(angle), radius * np.sin(angle)], 1)
+    np.testing.assert_allclose(normals.copy_to_host(), expected, rtol=2e-6, atol=2e-6)
+    with np.errstate(invalid="ignore"):
+        near = np.float32(x).astype(float)
+        expected = np.sin(np.pi * (near - np.rint(near))) ** 2
+    np.testing.assert_allclose(ripples.copy_to_host(), expected, rtol=1e-6)
+
+
 VARIANTS = {
     "anisotropic": {"dim": 6},
     "isotropic": {"noise": "isotropic"},
@@ -274,10 +297,10 @@ def holed(x):
 def test_many_tiles_and_groups(variant, groups, few, monkeypatch):
     from zoo.cbo.device import shape
 
-    monkeypatch.setattr(shape, "_BYTES", 9 * 8 * 4)  # eight rows of four numbers
+    monkeypatch.setattr(shape, "_BYTES", 8 * 8 * 5)  # eight rows of four numbers, and one between
     monkeypatch.setattr(shape, "_GROUPS", groups)
     monkeypatch.setattr(shape, "_FEW", few)
-    assert shape.tile_of(4, 21, "float64") == (8, 9 * 8 * 4)
+    assert shape.tile_of(4, 21, "float64") == (8, 8 * 8 * 5)
     assert shape.groups_of(1, 21, 8) == min(groups, 3)
     options = VARIANTS[variant] | {"dim": 3, "particles": 21}
     for function in (None, numba.njit(holed)):

@@ -11,14 +11,16 @@ from __future__ import annotations
 import functools
 import math
 import os
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
 
 from zoo import jit, streams, vmath
 from zoo.errors import InputError
@@ -116,14 +118,32 @@ if SIMULATED:
     def _product(a, b):
         return a * b
 
-    def _cospif(x):
-        return np.float32(math.cos(math.pi * x))
+    def _unitf(word):
+        return np.float32(((int(word) >> 41) + 0.5) * 2.0**-23)
 
-    def _sinpif(x):
-        return np.float32(math.sin(math.pi * x))
+    def _signedf(x, word):
+        return -x if int(word) & 1 else x
+
+    def _log2f(x):
+        return np.float32(math.log2(x))
+
+    def _rsqrtf(x):
+        return np.float32(1.0 / math.sqrt(x))
+
+    def _cosf(x):
+        return np.float32(math.cos(x))
+
+    def _sinf(x):
+        return np.float32(math.sin(x))
 
     def _mulhi(low, high, b):
         return np.uint64(((int(high) << 32) + int(low)) * int(b) >> 64)
+
+    def _four_at(array, at):
+        return array[at], array[at + 1], array[at + 2], array[at + 3]
+
+    def _put_four(array, at, four):
+        array[at], array[at + 1], array[at + 2], array[at + 3] = four
 
 else:
     _libdevice: Any = import_module(cuda.__name__ + ".libdevice")
@@ -143,14 +163,67 @@ else:
     def _product(a, b):
         return _libdevice.dmul_rn(a, b)
 
-    def _cospif(x):
-        return _libdevice.cospif(x)
+    _LAST = np.float32(1.0 - 2.0**-24)
 
-    def _sinpif(x):
-        return _libdevice.sinpif(x)
+    def _unitf(word):  # 1 + i/2^23, of its bits, less what makes it (i + 1/2)/2^23: both exact
+        return (
+            _libdevice.int_as_float(np.int32((word >> np.uint64(41)) | np.uint64(0x3F800000)))
+            - _LAST
+        )
+
+    def _signedf(x, word):
+        sign = np.int32(np.uint32(word << np.uint64(31)))
+        return _libdevice.int_as_float(np.int32(_libdevice.float_as_int(x) ^ sign))
+
+    def _log2f(x):
+        return _libdevice.fast_log2f(x)
+
+    def _rsqrtf(x):
+        return _libdevice.rsqrtf(x)
+
+    def _cosf(x):
+        return _libdevice.fast_cosf(x)
+
+    def _sinf(x):
+        return _libdevice.fast_sinf(x)
 
     def _mulhi(low, high, b):
         return np.uint64(_libdevice.umul64hi(np.int64((high << np.uint64(32)) | low), np.int64(b)))
+
+    def _vector(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+        """Pointer to four numbers of an array as a vector."""
+        here = builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+        return builder.bitcast(here, ir.VectorType(here.type.pointee, 4).as_pointer())
+
+    _intrinsic: Any = import_module(cuda.__name__ + ".extending").intrinsic
+
+    @_intrinsic
+    def _load_four(typingctx, array, at):
+        def codegen(context, builder, signature, args):
+            loaded = builder.load(_vector(context, builder, array, *args))
+            loaded.align = 16
+            numbers = [builder.extract_element(loaded, ir.IntType(32)(k)) for k in range(4)]
+            return context.make_tuple(builder, signature.return_type, numbers)
+
+        return types.UniTuple(array.dtype, 4)(array, types.uint64), codegen
+
+    @_intrinsic
+    def _store_four(typingctx, array, at, a, b, c, d):
+        def codegen(context, builder, signature, args):
+            place = _vector(context, builder, array, *args[:2])
+            vector = ir.Constant(place.type.pointee, ir.Undefined)
+            for k, number in enumerate(args[2:]):
+                vector = builder.insert_element(vector, number, ir.IntType(32)(k))
+            builder.store(vector, place, align=16)
+            return context.get_dummy_value()
+
+        return types.void(array, types.uint64, *[array.dtype] * 4), codegen
+
+    def _four_at(array, at):
+        return _load_four(array, at)
+
+    def _put_four(array, at, four):
+        _store_four(array, at, four[0], four[1], four[2], four[3])
 
 
 def _device(function: Callable[..., Any]) -> Any:
@@ -176,6 +249,8 @@ if SIMULATED:
     def _rint(x):
         return np.rint(x)
 
+    _rintf = _rint
+
 else:
 
     def _warp_total(value):
@@ -191,6 +266,9 @@ else:
     def _rint(x):
         return _libdevice.rint(x)
 
+    def _rintf(x):
+        return _libdevice.rintf(x)
+
 
 #: What the engine's intrinsics, and what the GPU has an instruction for, are on the device.
 _INTRINSICS: dict[Any, Any] = {
@@ -203,12 +281,27 @@ _INTRINSICS: dict[Any, Any] = {
 #: a*b + c rounded once, of float64 and of float32; and a*b that no compiler fuses with a sum.
 fma, fmaf, product = _INTRINSICS[jit.fma], _device(_fmaf), _device(_product)
 
-#: cos(pi x) and sin(pi x) of float32, which need no reduction of large arguments.
-cospif, sinpif = _device(_cospif), _device(_sinpif)
+#: Four numbers beside each other in a flat array, at a multiple of four of memory that is aligned
+#: to 16 bytes, as a tuple: read, and written, at once.
+four_at, put_four = _device(_four_at), _device(_put_four)
+
+#: Random word to a float32 in the open interval (0, 1), (i + 1/2) / 2^23 of its upper 23 bits; and
+#: x with the sign of the word's lowest bit, of x > 0.
+unitf, signedf = _device(_unitf), _device(_signedf)
+
+#: Of float32 what the GPU has an instruction for, to about 2^-21: of logarithms between 1/2 and 2,
+#: and of the cosine and sine within half a turn, that is the error; of the others it is relative.
+log2f, rsqrtf, cosf, sinf = _device(_log2f), _device(_rsqrtf), _device(_cosf), _device(_sinf)
 
 #: Sum and least of a value over the threads of a warp, which all of them get; and the nearest whole
 #: number, the even one of two.
 warp_total, warp_least, rint = _device(_warp_total), _device(_warp_least), _device(_rint)
+_rint_of_float32 = _device(_rintf)
+
+#: Of sin^2(pi t) / t^2 in t^2 for |t| <= 1/2, to 2e-8: interpolated at Chebyshev points.
+_SIN2 = tuple(
+    np.float32(value) for value in (9.869604, -32.46967, 42.727192, -30.1014, 13.049796, -3.3561087)
+)
 
 
 @_device
@@ -265,8 +358,10 @@ def block_lowest(value, at, scratch, places):
 
 @_device
 def _sin2_pi(x):
-    s = sinpif(np.float32(x))
-    return s * s
+    t = np.float32(x) - _rint_of_float32(np.float32(x))
+    s = t * t
+    c0, c1, c2, c3, c4, c5 = _SIN2
+    return s * (c0 + s * (c1 + s * (c2 + s * (c3 + s * (c4 + s * c5)))))
 
 
 #: What is as exact as single precision, and takes a fraction of the time.
@@ -301,9 +396,9 @@ def _rebound(python: Callable[..., Any], single: bool) -> Callable[..., Any]:
         if name in names:
             names[name] = _replaced(names[name], held.__code__.co_names, single)
     cells = tuple(
-        types.CellType(_replaced(cell.cell_contents, (), single)) for cell in held.__closure__ or ()
+        CellType(_replaced(cell.cell_contents, (), single)) for cell in held.__closure__ or ()
     )
-    made = types.FunctionType(held.__code__, names, held.__name__, held.__defaults__, cells)
+    made = FunctionType(held.__code__, names, held.__name__, held.__defaults__, cells)
     made.__qualname__, made.__module__ = held.__qualname__, held.__module__
     return made
 
@@ -316,19 +411,17 @@ def _replaced(value: Any, attributes: tuple[str, ...], single: bool) -> Any:
             return _INTRINSICS[value]
     if hasattr(value, "py_func"):
         return device_function(value, single)
-    if isinstance(value, types.ModuleType) and value not in (math, np):
+    if isinstance(value, ModuleType) and value not in (math, np):
         return _module(value, attributes, single)
     return value
 
 
-def _module(
-    module: types.ModuleType, attributes: tuple[str, ...], single: bool
-) -> types.ModuleType:
+def _module(module: ModuleType, attributes: tuple[str, ...], single: bool) -> ModuleType:
     """A module with some of its functions for the device."""
     found = {name: getattr(module, name) for name in attributes if hasattr(module, name)}
     if not any(hasattr(value, "py_func") or _is_intrinsic(value) for value in found.values()):
         return module
-    made = types.ModuleType(module.__name__)
+    made = ModuleType(module.__name__)
     for name, value in found.items():
         setattr(made, name, _replaced(value, (), single))
     return made

@@ -32,9 +32,19 @@ def group_of(shape: Shape, value: Any) -> Any:
     affine = shape.noise == dy.COVARIANCE
 
     @cuda.jit(device=True)
+    def weighed(i, weights, tile, start_at, lines, y, r, j, a, members):
+        """Coordinate j of the i-th of a tile, times its weight."""
+        if memory:
+            m = a + i
+            if batches:
+                m = np.uint64(members[m])
+            return weights[i] * float(y[r, m, j])
+        return weights[i] * float(tile[start_at + i * lines])
+
+    @cuda.jit(device=True)
     def group(
-        item, part_of_step, groups, rows_of_tile, p, box, seed, first_run, first, runs, flat, x,
-        energy, y, y_energy, order, c, factor, parts, places, moments, seconds, others,
+        item, part_of_step, groups, rows_of_tile, p, box, limits, seed, first_run, first, runs,
+        flat, x, energy, y, y_energy, order, c, factor, parts, places, moments, seconds, others,
         others_energy, offset, shift, rotation, anchor, points, work, scratch, numbers,
     ):  # fmt: skip
         tile_here = cuda.shared.array(0, kind)
@@ -79,25 +89,26 @@ def group_of(shape: Shape, value: Any) -> Any:
         for t in range(count * g // groups, count * (g + 1) // groups):
             a = start + t * rows_of_tile
             rows = min(rows_of_tile, stop - a)
-            # Where the tile is: coordinate j of particle i at i * across + j * down.
+            # Where the tile is: coordinate j of particle i at i * across + j.
             if shared:
-                tile, across, down = tile_here, 1, rows_of_tile + 1
+                tile, across = tile_here, dp + 1  # threads that have a particle read other banks
             else:
                 at = (r * x.shape[1] + a) * dp
-                tile, across, down = flat[at : at + rows * dp], dp, 1
+                tile, across = flat[at : at + rows * dp], dp
             cuda.syncthreads()
             if moving and phase == st.SCATTER:
-                draw(p, run, box, seed, stream, first, x, y, r, a, rows, d, dp, tile, across, down)
+                draw(p, run, box, seed, stream, first, x, y, r, a, rows, d, dp, tile, across)
             elif moving and phase == st.MOVE:
                 squares += move(
-                    p, run, box, seed, stream, first, members, x, y, energy, c, factor, r, a, rows,
-                    d, dp, tile, across, down, lengths, pulls, others, others_energy, offset,
+                    p, run, box, limits, seed, stream, first, members, flat, x, y, energy, c,
+                    factor, r, a, rows, d, dp, tile, across, lengths, pulls, others, others_energy,
+                    offset,
                 )  # fmt: skip
             elif looking and shared:
                 for q in range(me, rows * dp, wide):
                     i, j = q // dp, q % dp
                     m = members[a + i] if batches else a + i
-                    tile[i * across + j * down] = x[r, m, j]
+                    tile[i * across + j] = x[r, m, j]
             cuda.syncthreads()
             if not looking:
                 continue
@@ -106,7 +117,7 @@ def group_of(shape: Shape, value: Any) -> Any:
                     m = members[a + i] if batches else a + i
                     at = i * across
                     found = float(
-                        value(tile[at : at + d * down : down], shift, rotation, anchor,
+                        value(tile[at : at + d], shift, rotation, anchor,
                               points[cuda.blockIdx.x, :, i])
                     )  # fmt: skip
                     if not abs(found) < np.inf:
@@ -118,7 +129,7 @@ def group_of(shape: Shape, value: Any) -> Any:
                     if memory and not found >= y_energy[r, m]:
                         y_energy[r, m] = found
                         for j in range(dp):
-                            y[r, m, j] = tile[at + j * down]
+                            y[r, m, j] = tile[at + j]
                 looked += rows
             cuda.syncthreads()
             mine = np.inf
@@ -148,16 +159,17 @@ def group_of(shape: Shape, value: Any) -> Any:
                 # Unsigned indices are not looked at for being counted from the end.
                 i, by = np.uint64(share), np.uint64(shares)
                 most = np.uint64(rows if share < shares else 0)
-                start_at, lines = np.uint64(j * down), np.uint64(across)
+                of = (
+                    weights, tile, np.uint64(j), np.uint64(across), y, np.uint64(r), np.uint64(j),
+                    np.uint64(a), members,
+                )  # fmt: skip
+                by2, by3 = by + by, by + by + by
+                while i + by3 < most:  # several at once: each takes a while to come
+                    two = weighed(i, *of) + weighed(i + by, *of)
+                    moment += two + (weighed(i + by2, *of) + weighed(i + by3, *of))
+                    i += by2 + by2
                 while i < most:
-                    if memory:
-                        m = np.uint64(a) + i
-                        if batches:
-                            m = np.uint64(members[m])
-                        v = y[np.uint64(r), m, np.uint64(j)]
-                    else:
-                        v = tile[start_at + i * lines]
-                    moment += weights[i] * float(v)
+                    moment += weighed(i, *of)
                     i += by
                 cuda.syncthreads()
                 scratch[me] = moment
@@ -173,8 +185,8 @@ def group_of(shape: Shape, value: Any) -> Any:
                     second = shrink * seconds[item, j, k]
                     for i in range(rows):
                         at = i * across
-                        u = weights[i] * (float(tile[at + j * down]) - c[r, j])
-                        second += u * (float(tile[at + k * down]) - c[r, k])
+                        u = weights[i] * (float(tile[at + j]) - c[r, j])
+                        second += u * (float(tile[at + k]) - c[r, k])
                     seconds[item, j, k] = second
         if moving:
             squares = block_total(squares, scratch)

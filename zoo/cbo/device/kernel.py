@@ -54,7 +54,7 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
 
     @kernel_of_registers(REGISTERS)
     def supersteps(
-        steps, doing, groups, rows_of_tile, params, box, seed, first_run, first, runs, flat,
+        steps, doing, groups, rows_of_tile, params, box, limits, seed, first_run, first, runs, flat,
         x, energy, y, y_energy, order, epochs, partners, claims, news, chosen, c, covariance,
         factor, best_x, head, moment, second, found, parts, places, moments, seconds, others,
         others_energy, trace, used, shift, rotation, anchor, points,
@@ -85,10 +85,10 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                     # energies of others are from the lowest, where others have found it
                     offset = runs[item // groups].best if doing > 0 else 0.0
                     group(
-                        item, part, groups, rows_of_tile, p, box, seed, first_run, first, runs,
-                        flat, x, energy, y, y_energy, order, c, factor, parts, places, moments,
-                        seconds, others, others_energy, offset, shift, rotation, anchor, points,
-                        work, scratch, numbers,
+                        item, part, groups, rows_of_tile, p, box, limits, seed, first_run, first,
+                        runs, flat, x, energy, y, y_energy, order, c, factor, parts, places,
+                        moments, seconds, others, others_energy, offset, shift, rotation, anchor,
+                        points, work, scratch, numbers,
                     )  # fmt: skip
                 grid.sync()
             if many:

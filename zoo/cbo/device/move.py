@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zoo.cbo import dynamics as dy
-from zoo.cbo.device.noise import four_of, normal_pair, one_of, philox, unit
+from zoo.cbo.device.noise import first_of, four_of, normal_pair, one_of, philox, unit
 from zoo.cbo.device.polarized import own_consensus
 from zoo.cbo.device.shape import Shape
-from zoo.cuda import cuda, device_function
+from zoo.cuda import cuda, device_function, four_at, put_four
 from zoo.streams import INITIAL, KICK, MEMORY_NOISE, NOISE
 
 _gate = device_function(dy.drift_gate)
+
+
+class By(NamedTuple):
+    """What moves a particle."""
+
+    sigma: Any
+    pull: Any
+    truncation: Any
+    length: Any  # to the consensus
+    length_own: Any  # to the best place it has seen
+    back: Any
+    shaken: Any
+    thrown: Any
+    kick: Any
 
 
 def draw_of(shape: Shape) -> Any:
@@ -33,7 +47,7 @@ def draw_of(shape: Shape) -> Any:
         return real(v)
 
     @cuda.jit(device=True)
-    def draw(p, run, box, seed, stream, first, x, y, r, a, rows, d, dp, tile, across, down):
+    def draw(p, run, box, seed, stream, first, x, y, r, a, rows, d, dp, tile, across):
         """Draw the particles a .. a + rows - 1 of run r."""
         blocks = dp // 4
         step = np.uint64(run.step)
@@ -48,7 +62,7 @@ def draw_of(shape: Shape) -> Any:
                 v = real(0.0)
                 if j < d:
                     v = scattered(p, box, first, a + i, j, z, w)
-                tile[i * across + j * down] = v
+                tile[i * across + j] = v
                 x[r, a + i, j] = v
                 if memory:
                     y[r, a + i, j] = v
@@ -65,6 +79,14 @@ def move_of(shape: Shape) -> Any:
     hopping, polarized = shape.hopping, shape.polarized
     memory, kicks, batches = shape.memory, shape.kicks, shape.batches
     unbounded, reflecting = shape.boundary == dy.UNBOUNDED, shape.boundary == dy.REFLECT
+    # Noise of coordinates that are not there, beyond d, is multiplied by their distance, 0, else.
+    masked = hopping or isotropic
+
+    @cuda.jit(device=True)
+    def reals_at(array, at):
+        """Four numbers of a row that begins at a multiple of four, in the positions' precision."""
+        a, b, c, d = four_at(array, at)
+        return real(a), real(b), real(c), real(d)
 
     @cuda.jit(device=True)
     def confined(v, low, high, back):
@@ -78,9 +100,32 @@ def move_of(shape: Shape) -> Any:
         return min(max(v, low), high)
 
     @cuda.jit(device=True)
+    def moved(k, v, own, center, low, high, width, xi, xi_own, xi_kick, by):
+        """Number k of four coordinates where it goes, and its distance from the center."""
+        v, center, xi = one_of(k, v), one_of(k, center), one_of(k, xi)
+        away = v - center
+        if hopping:
+            new = center + by.sigma * xi
+            away = new - center
+        elif isotropic:
+            new = (v - by.pull * away) + by.sigma * min(by.length, by.truncation) * xi
+        elif affine:
+            new = (v - by.pull * away) + by.sigma * xi
+        else:
+            cut = min(max(away, -by.truncation), by.truncation)
+            new = (v - by.pull * away) + (by.sigma * cut) * xi
+        if memory:
+            mine = v - one_of(k, own)
+            scale = by.length_own if isotropic else mine
+            new += by.shaken * scale * one_of(k, xi_own) - by.back * mine
+        if by.kick:
+            new += by.thrown * one_of(k, width) * one_of(k, xi_kick)
+        return confined(new, one_of(k, low), one_of(k, high), center), away
+
+    @cuda.jit(device=True)
     def move(
-        p, run, box, seed, stream, first, members, x, y, energy, c, factor, r, a, rows, d, dp, tile,
-        across, down, lengths, pulls, others, others_energy, offset,
+        p, run, box, limits, seed, stream, first, members, flat, x, y, energy, c, factor, r, a,
+        rows, d, dp, tile, across, lengths, pulls, others, others_energy, offset,
     ):  # fmt: skip
         """Move the particles a .. a + rows - 1 of ``members``; the thread's sum of (x - c)^2."""
         me, blocks = cuda.threadIdx.x, dp // 4
@@ -96,7 +141,7 @@ def move_of(shape: Shape) -> Any:
             inverse = (run.alpha if p.kernel_scaled else 1.0) / (2.0 * p.kappa * p.kappa)
             own_consensus(
                 run.alpha, inverse, offset, x[r], a, rows, d, others[r], others_energy[r], tile,
-                across, down,
+                across,
             )  # fmt: skip
             cuda.syncthreads()
         if isotropic or gated or memory:
@@ -110,7 +155,7 @@ def move_of(shape: Shape) -> Any:
                     away, mine = 0.0, 0.0
                     for j in range(d):
                         v = float(x[r, m, j])
-                        center = tile[i * across + j * down] if polarized else c[r, j]
+                        center = tile[i * across + j] if polarized else c[r, j]
                         away += (v - center) * (v - center)
                         if memory:
                             mine += (v - y[r, m, j]) * (v - y[r, m, j])
@@ -123,27 +168,43 @@ def move_of(shape: Shape) -> Any:
                 particle = np.uint64(first + (members[a + i] if batches else a + i))
                 z = four(seed, stream, iteration, NOISE, particle, np.uint64(b))
                 for k in range(4):
-                    tile[i * across + (4 * b + k) * down] = one_of(k, z)
+                    tile[i * across + 4 * b + k] = one_of(k, z)
             cuda.syncthreads()
         kick = kicks and run.kick > 0
         thrown = real(p.kick_sigma * root)
         back, shaken = real(p.lam_memory * run.dt), real(p.sigma_memory * root)
         squares = 0.0
         # Unsigned indices are not looked at for being counted from the end.
-        ur, lines, columns = np.uint64(r), np.uint64(across), np.uint64(down)
+        ur, lines, length = np.uint64(r), np.uint64(across), np.uint64(dp)
+        one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+        start = ur * np.uint64(x.shape[1])
         i, b = me // blocks, me % blocks
         down_by, across_by = cuda.blockDim.x // blocks, cuda.blockDim.x % blocks
         while i < rows:
             m = members[a + i] if batches else a + i
+            j = np.uint64(4 * b)
+            here, at = np.uint64(i) * lines + j, (start + np.uint64(m)) * length + j
+            # What takes a while to come is asked for before anything is written.
+            v, own = four_at(flat, at), (real(0.0), real(0.0), real(0.0), real(0.0))
+            if polarized:
+                center = (
+                    real(tile[here]), real(tile[here + one]), real(tile[here + two]),
+                    real(tile[here + three]),
+                )  # fmt: skip
+            else:
+                center = reals_at(c[r], j)
+            low, high, width = own, own, own
+            if memory:
+                own = four_at(y[r, m], j)
+            if not unbounded:
+                low, high = four_at(limits[0], j), four_at(limits[1], j)
             particle, block = np.uint64(first + m), np.uint64(b)
             if affine:  # rows of the factor are zero before their diagonal
                 z0, z1, z2, z3 = real(0.0), real(0.0), real(0.0), real(0.0)
                 for k in range(min(d, 4 * b + 4)):
-                    xi = real(tile[i * across + k * down])
-                    z0 += xi * real(factor[r, k, 4 * b])
-                    z1 += xi * real(factor[r, k, 4 * b + 1])
-                    z2 += xi * real(factor[r, k, 4 * b + 2])
-                    z3 += xi * real(factor[r, k, 4 * b + 3])
+                    xi = real(tile[i * across + k])
+                    f0, f1, f2, f3 = reals_at(factor[r, k], j)
+                    z0, z1, z2, z3 = z0 + xi * f0, z1 + xi * f1, z2 + xi * f2, z3 + xi * f3
                 z = (z0, z1, z2, z3)
             else:
                 z = four(seed, stream, iteration, NOISE, particle, block)
@@ -152,49 +213,30 @@ def move_of(shape: Shape) -> Any:
                 zm = four(seed, stream, iteration, MEMORY_NOISE, particle, block)
             if kick:
                 zk = four(seed, stream, iteration, KICK, particle, block)
-            pull = real(pulls[i]) if gated else real(drift)
-            um, j0 = np.uint64(m), np.uint64(4 * b)
-            at = np.uint64(i) * lines + j0 * columns
-            for k in range(4):
-                j, here = j0 + np.uint64(k), at + np.uint64(k) * columns
-                if 4 * b + k >= d:
-                    if not affine:
-                        tile[here] = real(0.0)
-                    continue
-                v = x[ur, um, j]
-                center = real(tile[here] if polarized else c[ur, j])
-                away = v - center
-                xi = one_of(k, z)
-                if hopping:
-                    new = center + sigma * xi
-                elif isotropic:
-                    scale = sigma * min(real(lengths[0, i]), truncation)
-                    new = (v - pull * away) + scale * xi
-                elif affine:
-                    new = (v - pull * away) + sigma * xi
-                else:
-                    cut = min(max(away, -truncation), truncation)
-                    new = (v - pull * away) + (sigma * cut) * xi
-                if memory:
-                    mine = v - y[ur, um, j]
-                    scale = real(lengths[1, i]) if isotropic else mine
-                    new += shaken * scale * one_of(k, zm) - back * mine
-                if kick:
-                    new += thrown * real(box[4, j]) * one_of(k, zk)
-                if hopping:
-                    away = new - center
-                squares += float(away) * float(away)
-                new = confined(new, real(box[0, j]), real(box[1, j]), center)
-                if not affine:  # others still need what is there
-                    tile[here] = new
-                x[ur, um, j] = new
+                width = reals_at(box[4], j)
+            if masked and 4 * b + 4 > d:
+                z, zm = first_of(z, d - 4 * b), first_of(zm, d - 4 * b)
+            by = By(
+                sigma, real(pulls[i]) if gated else real(drift), truncation,
+                real(lengths[0, i]) if isotropic else truncation,
+                real(lengths[1, i]) if isotropic else truncation,
+                back, shaken, thrown, kick,
+            )  # fmt: skip
+            x0, away0 = moved(0, v, own, center, low, high, width, z, zm, zk, by)
+            x1, away1 = moved(1, v, own, center, low, high, width, z, zm, zk, by)
+            x2, away2 = moved(2, v, own, center, low, high, width, z, zm, zk, by)
+            x3, away3 = moved(3, v, own, center, low, high, width, z, zm, zk, by)
+            put_four(flat, at, (x0, x1, x2, x3))
+            if not affine:  # others still need what is there
+                tile[here], tile[here + one], tile[here + two], tile[here + three] = x0, x1, x2, x3
+            squares += float((away0 * away0 + away1 * away1) + (away2 * away2 + away3 * away3))
             i, b = i + down_by, b + across_by
             if b >= blocks:
                 i, b = i + 1, b - blocks
         if affine and not batches:  # those who are evaluated are another tile
             cuda.syncthreads()
             for q in range(me, rows * dp, cuda.blockDim.x):
-                tile[q // dp * across + q % dp * down] = x[r, a + q // dp, q % dp]
+                tile[q // dp * across + q % dp] = x[r, a + q // dp, q % dp]
         return squares
 
     return move

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo import streams
-from zoo.cuda import cospif, cuda, device_function, sinpif
+from zoo.cuda import cosf, cuda, device_function, log2f, rsqrtf, signedf, sinf, unitf
 
 philox, unit = device_function(streams.philox), device_function(streams.unit)
 normal_pair = device_function(streams._normal_pair)
@@ -21,17 +21,15 @@ def normals_of(real: str) -> Any:
     if real == "float64":
         return normal_pair
     single = np.float32
-    scale = single(2.0**-23)
+    factor, half, pi = single(-2.0 * math.log(2.0)), single(0.5), single(math.pi)
+    least = single(-2.0 * math.log1p(-(2.0**-24)))  # of the largest u, which rounding may pass
 
     def pair(a, b):
         # Box and Muller with the words' upper 23 bits.
-        u = (single(a >> np.uint64(41)) + single(0.5)) * scale
-        radius = single(math.sqrt(single(-2.0) * single(math.log(u))))
-        turn = (single(b >> np.uint64(41)) + single(0.5)) * scale - single(0.5)
-        cosine = cospif(turn)
-        if b & np.uint64(1):
-            cosine = -cosine
-        return radius * cosine, radius * sinpif(turn)
+        square = max(factor * log2f(unitf(a)), least)
+        radius = square * rsqrtf(square)
+        angle = (unitf(b) - half) * pi
+        return radius * signedf(cosf(angle), b), radius * sinf(angle)
 
     return cuda.jit(device=True)(pair)
 
@@ -48,6 +46,18 @@ def four_of(real: str) -> Any:
         return z0, z1, z2, z3
 
     return cuda.jit(device=True)(four)
+
+
+@cuda.jit(device=True)
+def first_of(z, count):
+    """The first ``count`` of four, at least one, and zeros."""
+    nothing = z[0] - z[0]
+    return (
+        z[0],
+        z[1] if count > 1 else nothing,
+        z[2] if count > 2 else nothing,
+        z[3] if count > 3 else nothing,
+    )
 
 
 @cuda.jit(device=True)

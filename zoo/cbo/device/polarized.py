@@ -10,8 +10,8 @@ from zoo.cuda import cuda
 
 
 @cuda.jit(device=True)
-def own_consensus(alpha, inverse, offset, x, a, rows, d, points, energies, tile, across, down):
-    """Consensus of the particles a .. a + rows - 1, coordinate j of the i-th at i across + j down.
+def own_consensus(alpha, inverse, offset, x, a, rows, d, points, energies, tile, across):
+    """Consensus of the particles a .. a + rows - 1, coordinate j of the i-th at i across + j.
 
     The formula is that of :func:`zoo.cbo.dynamics.polarized_consensus`; ``points`` and ``energies``
     are those of all particles before anyone has moved, and a thread has a particle.
@@ -25,8 +25,8 @@ def own_consensus(alpha, inverse, offset, x, a, rows, d, points, energies, tile,
                 away = float(points[m, j]) - float(x[a + i, j])
                 distance += away * away
             lowest = min(lowest, alpha * (energies[m] - offset) + inverse * distance)
-        for j in range(d):
-            tile[at + j * down] = x[a + i, j] if lowest == np.inf else 0.0
+        for j in range(x.shape[1]):
+            tile[at + j] = x[a + i, j] if lowest == np.inf else 0.0
         if lowest == np.inf:
             continue
         total = 0.0
@@ -40,6 +40,6 @@ def own_consensus(alpha, inverse, offset, x, a, rows, d, points, energies, tile,
             if weight > 0.0:
                 total += weight
                 for j in range(d):
-                    tile[at + j * down] += weight * float(points[m, j])
+                    tile[at + j] += weight * float(points[m, j])
         for j in range(d):
-            tile[at + j * down] /= total
+            tile[at + j] /= total

@@ -69,16 +69,17 @@ class Shape:
 def tile_of(dp: int, particles: int, real: str) -> tuple[int, int]:
     """Particles of a tile, of so many in all runs; and its bytes of shared memory, or none."""
     itemsize = 8 if SIMULATED else np.dtype(real).itemsize
-    most = min((_BYTES // (itemsize * dp) - 1) // 8 * 8, ROWS)
+    across = itemsize * (dp + 1)
+    most = min(_BYTES // across // 8 * 8, ROWS)
     if most <= 0:
         return _LONG, 0
     rows = min(most, max(8, -(-particles // _TILES + 7) // 8 * 8))
-    return rows, itemsize * dp * (rows + 1)
+    return rows, rows * across
 
 
 def most_dimensions(real: str) -> int:
     """Dimensions of which a tile of eight particles fits into shared memory."""
-    return _BYTES // (9 * (8 if SIMULATED else np.dtype(real).itemsize)) // 4 * 4
+    return (_BYTES // (8 * (8 if SIMULATED else np.dtype(real).itemsize)) - 1) // 4 * 4
 
 
 def groups_of(runs: int, n: int, tile: int, matrix: int = 0) -> int:

@@ -117,6 +117,7 @@ class DeviceShard:
         return {
             "params": put(plan.params),
             "box": put(box),
+            "limits": put(np.stack(bounds).astype(real)),
             "runs": put(np.repeat(fresh, count)),
             "x": put(np.zeros((count, n, dp), real)),
             "energy": put(np.full((count, n), np.inf)),
@@ -162,6 +163,7 @@ class DeviceShard:
             self._rows,
             held["params"],
             held["box"],
+            held["limits"],
             self._seed,
             self._first_run,
             self._first,
