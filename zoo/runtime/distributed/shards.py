@@ -27,6 +27,9 @@ _LARGE = 100_000
 _LOG_BYTES, _LOG_LENGTH, _LOG_SECONDS = 64e6, 1000, 1.0
 #: and it takes no more than this share of the time.
 _CHECKPOINTING = 0.05
+#: Seconds that a step under way has to come to its end when a run is interrupted, before it is given
+#: up, and what it has done lost; most steps take less.
+_ENDING = 0.25
 #: Seconds that a worker asked to give up has for it, before it is killed.
 _GRACE = 2.0
 #: Seconds beyond a method's patience after which a worker that does not answer is taken for dead.
@@ -157,7 +160,7 @@ class RayHost:
         answers: dict[int, Any] = {}
         faults: dict[int, Fault] = {}
         counts: list[tuple[_Call, Reply]] = []
-        end: float | None = None
+        asked, end = math.inf, math.inf
         self._moved = set()
         while True:
             self._house()
@@ -168,11 +171,13 @@ class RayHost:
             self._call_for(answers.keys(), method, *arguments)
             if not self._calls:
                 break
-            if end is None and self._cancelled():
-                # States are what an interrupted run goes on from.
-                wanted = method == "states"
-                end = time.perf_counter() + _GRACE if wanted else self._give_up()
-            elif end is not None and time.perf_counter() > end:
+            if asked == math.inf and self._cancelled():
+                asked = time.perf_counter()
+                if method == "states":  # what an interrupted run goes on from
+                    end = asked + _GRACE
+            if end == math.inf and time.perf_counter() > asked + _ENDING:
+                end = self._give_up()
+            elif time.perf_counter() > end:
                 self._settle(end)
                 raise Interrupted
             for call, reply in self._await():
