@@ -42,6 +42,45 @@ def singles(words, x, normals, ripples):
         ripples[i] = _single_ripple(x[i])
 
 
+def loops(n, out):
+    """Loops over every kind of range."""
+    for i in range(n):
+        out[0] += i
+    for i in range(2, n):
+        out[1] += i * i
+    for i in range(n, -3, -2):
+        if i == 1:
+            continue
+        out[2] += i
+    for i in range(np.uint64(3), np.uint64(9)):
+        out[3] += float(i)
+    for i in range(n):
+        if i == 3:
+            break
+        for j in range(i, 10, 3):
+            out[4] += j
+    else:
+        out[5] += 7
+    for i in range(np.int32(4)):
+        out[6] += i
+
+
+def within(n, out):
+    """A range that nobody loops over."""
+    if 3 in range(n):
+        out[7] = 1
+
+
+_loops, _within = device_function(loops), device_function(within)
+
+
+@cuda.jit
+def looped(n, out):
+    """What :func:`loops` and :func:`within` do."""
+    _loops(n, out)
+    _within(n, out)
+
+
 @cuda.jit
 def permutations(params, seed, first_run, first, runs, order, epochs, partners, claims, news):
     """Draw the permutations that runs want."""

@@ -71,6 +71,20 @@ def test_functions_of_single_precision():
     np.testing.assert_allclose(ripples.copy_to_host(), expected, rtol=1e-6)
 
 
+@gpu
+@pytest.mark.parametrize("n", [0, 1, 7, -2])
+def test_loops_of_device_functions(n):
+    from gpu_kernels import looped, loops, within
+
+    from zoo.cuda import cuda
+
+    expected, found = np.zeros(8), cuda.to_device(np.zeros(8))
+    for function in (loops, within):
+        function(n, expected)
+    looped[1, 1](n, found)
+    np.testing.assert_array_equal(found.copy_to_host(), expected)
+
+
 VARIANTS = {
     "anisotropic": {"dim": 6},
     "isotropic": {"noise": "isotropic"},

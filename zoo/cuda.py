@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 
 from zoo import jit, streams, vmath
 from zoo.errors import InputError
@@ -196,6 +195,7 @@ else:
         return builder.bitcast(here, ir.VectorType(here.type.pointee, 4).as_pointer())
 
     _intrinsic: Any = import_module(cuda.__name__ + ".extending").intrinsic
+    _types: Any = import_module(cuda.__name__ + ".types")
 
     @_intrinsic
     def _load_four(typingctx, array, at):
@@ -205,7 +205,7 @@ else:
             numbers = [builder.extract_element(loaded, ir.IntType(32)(k)) for k in range(4)]
             return context.make_tuple(builder, signature.return_type, numbers)
 
-        return types.UniTuple(array.dtype, 4)(array, types.uint64), codegen
+        return _types.UniTuple(array.dtype, 4)(array, _types.uint64), codegen
 
     @_intrinsic
     def _store_four(typingctx, array, at, a, b, c, d):
@@ -217,7 +217,7 @@ else:
             builder.store(vector, place, align=16)
             return context.get_dummy_value()
 
-        return types.void(array, types.uint64, *[array.dtype] * 4), codegen
+        return _types.void(array, _types.uint64, *[array.dtype] * 4), codegen
 
     def _four_at(array, at):
         return _load_four(array, at)
@@ -391,14 +391,17 @@ def device_function(function: Any, single: bool = False) -> Any:
 def _rebound(python: Callable[..., Any], single: bool) -> Callable[..., Any]:
     """The function, with what it names replaced."""
     held: Any = python
-    names = dict(held.__globals__)
+    names, code = dict(held.__globals__), held.__code__
     for name in held.__code__.co_names:
         if name in names:
             names[name] = _replaced(names[name], held.__code__.co_names, single)
     cells = tuple(
         CellType(_replaced(cell.cell_contents, (), single)) for cell in held.__closure__ or ()
     )
-    made = FunctionType(held.__code__, names, held.__name__, held.__defaults__, cells)
+    if not SIMULATED:
+        ranges = import_module("zoo.cuda_range")
+        code, names = ranges.with_counted(code, names)
+    made = FunctionType(code, names, held.__name__, held.__defaults__, cells)
     made.__qualname__, made.__module__ = held.__qualname__, held.__module__
     return made
 

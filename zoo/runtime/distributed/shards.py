@@ -27,8 +27,8 @@ _LARGE = 100_000
 _LOG_BYTES, _LOG_LENGTH, _LOG_SECONDS = 64e6, 1000, 1.0
 #: and it takes no more than this share of the time.
 _CHECKPOINTING = 0.05
-#: Seconds that a step under way has to come to its end when a run is interrupted, before it is given
-#: up, and what it has done lost; most steps take less.
+#: Seconds that a step under way has to end in when a run is interrupted, before it is given up, and
+#: what it has done lost; most steps take less.
 _ENDING = 0.25
 #: Seconds that a worker asked to give up has for it, before it is killed.
 _GRACE = 2.0
