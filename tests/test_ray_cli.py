@@ -191,12 +191,13 @@ def test_an_objective_that_has_moved_and_one_that_has_changed(here):
     assert re.fullmatch(r"zoo: warning: .* or one that it imports, has changed since .*\n", err)
 
 
-def test_a_working_dir_is_worked_in(here):
+def test_a_working_dir_is_worked_in(here, cluster):
     (here / "there").mkdir()
     (here / "there" / "data.txt").write_text("0.5\n")
     (here / "mine.py").write_text("f = lambda x: abs(x[0] - float(open('data.txt').read()))\n")
     given = ["--objective", "mine.py:f", "--dim", "1", "--bounds=0,1", "--steps", "3"]
-    code, _, err = call("run", "cbo", *given, "--workers", "1", "--working-dir", "there")
+    there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
+    code, _, err = call("run", "cbo", *given, "--workers", "1", "--working-dir", "there", *there)
     assert (code, err) == (0, "")
 
 
