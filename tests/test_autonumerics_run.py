@@ -98,13 +98,14 @@ def found(tmp_path_factory):
 
 
 def test_the_same_bits_on_threads(found, here):
-    for threads in (1, 2, 3):
+    for threads in (1, 3):
         on(again(found, here / str(threads)), threads=threads)
         assert outcome(here / str(threads)) == outcome(found)
 
 
 def test_the_same_bits_on_workers(found, here, crews):
-    for count, crew in crews.items():
+    for count in (1, 3):
+        crew = crews[count]
         on(again(found, here / str(count)), crew=crew, placement=crew.placement)
         assert outcome(here / str(count)) == outcome(found)
 
@@ -127,13 +128,13 @@ def test_a_worker_killed_in_the_middle(found, here, crews, monkeypatch):
 )
 def test_killed_and_resumed(end, code, here, capsys):
     small = ["--target", "exp2", "--max-ops", "6", "--islands", "3", "--batch", "40", "--seed", "4"]
-    small += ["--candidates", "3000", "--threads", "1"]
+    small += ["--candidates", "1200", "--threads", "1"]
     process = start("run", "autonumerics", *small, "--snapshot-every", "1e-6", "--out", "cut")
     until(lambda: steps("cut") >= 2)
     process.send_signal(end)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert 2 <= steps("cut") < 25
+    assert 2 <= steps("cut") < 10
     assert RunFolder("cut").result() is None
     if end == signal.SIGINT:
         assert re.search(r"zoo: interrupted at step \d+; 'zoo resume cut' continues it", err)
@@ -141,7 +142,7 @@ def test_killed_and_resumed(end, code, here, capsys):
         assert re.search(r"so far +1: \d\.\d+  2: 1\.5", out)
         assert "--ops is for finished runs" in refused(capsys, "show", "cut", "--plot", "a.png",
                                                        "--ops", "2")  # fmt: skip
-    assert ran(capsys, "resume", "cut", "--threads", "2")["fits"] == 3000
+    assert ran(capsys, "resume", "cut", "--threads", "2")["fits"] == 1200
     search(capsys, *small, "--out", "whole")
     assert outcome("cut") == outcome("whole")
 
@@ -423,7 +424,8 @@ def test_from_python(here, capsys):
 
 
 def test_time_is_kept(here, capsys):
-    result = search(capsys, "--minutes", "0.01", "--batch", "20")
+    few = ["--max-ops", "4", "--islands", "1", "--batch", "20"]
+    result = search(capsys, "--minutes", "0.01", *few)
     assert result["status"] == "seconds"
     assert result["seconds"] < 30
 
