@@ -5,12 +5,14 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import called
 
 import zoo.asktell
 import zoo.optimize
@@ -35,42 +37,65 @@ def test_examples_in_docstrings(module):
     assert results.attempted > 0
 
 
-def test_python_examples_of_the_readme(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        script = tmp_path / "example.py"
-        script.write_text(block)
-        subprocess.run(
-            [sys.executable, script],
-            check=True,
-            cwd=tmp_path,
-            capture_output=True,
-            env=ENVIRONMENT,
-        )
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"^zoo (?:run|list|show|resume|evaluate) .*$", README, re.MULTILINE)
 
 
-def test_commands_of_the_readme(tmp_path):
-    text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^zoo (?:run|list|show|resume|evaluate) .*$", text, re.MULTILINE)
-    assert len(commands) >= 8
-    (tmp_path / "sim.py").write_text(
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("model", "example"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def run_example(block, folder):
+    (folder / "example.py").write_text(block)
+    runpy.run_path("example.py", run_name="__main__")
+
+
+def test_python_examples_of_the_readme(here):
+    few = [block for block in BLOCKS if "zoo.workers(" not in block]
+    assert few
+    for block in few:
+        run_example(block, here)
+
+
+def test_python_examples_with_workers(here, cluster):
+    several = [block for block in BLOCKS if "zoo.workers(" in block]
+    assert several
+    for block in several:
+        run_example(block, here)
+
+
+def run_command(capsys, command, *more):
+    code, _, err = called(capsys, *shlex.split(command)[1:], *more)
+    assert code == 0, (command, err)
+
+
+def test_commands_of_the_readme(here, capsys):
+    (here / "sim.py").write_text(
         "#!/usr/bin/env python3\nimport sys\nprint(sum(float(v)**2 for v in sys.argv[1:]))\n"
     )
-    (tmp_path / "sim.py").chmod(0o755)
-    (tmp_path / "model.py").write_text("def loss(x):\n    return float((x**2).sum())\n")
-    (tmp_path / "people.json").write_text(json.dumps(example_schema().describe()))
-    write_table(str(tmp_path / "people.csv"), example_schema(), example_codes(500), 0)
-    for command in commands:
-        arguments = shlex.split(command)[1:]
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=ENVIRONMENT,
-        )
-        assert done.returncode == 0, (command, done.stderr)
+    (here / "sim.py").chmod(0o755)
+    (here / "model.py").write_text("def loss(x):\n    return float((x**2).sum())\n")
+    (here / "people.json").write_text(json.dumps(example_schema().describe()))
+    write_table(str(here / "people.csv"), example_schema(), example_codes(500), 0)
+    few = [command for command in COMMANDS if "--workers 2" not in command]
+    assert len(few) >= 8
+    for command in few:
+        run_command(capsys, command)
+
+
+def test_commands_with_workers(here, capsys, cluster):
+    (here / "model.py").write_text("def loss(x):\n    return float((x**2).sum())\n")
+    several = [command for command in COMMANDS if "--workers 2" in command]
+    assert several
+    for command in several:
+        there = ["--ray-address", cluster.address, "--cpus-per-worker", "0.2"]
+        run_command(capsys, command, *there)
 
 
 def test_a_benchmark_runs():
