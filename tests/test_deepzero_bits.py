@@ -271,7 +271,7 @@ def test_killed_and_resumed(name, deaths, monkeypatch, capsys):
 
 
 def test_signals_from_outside(here, capsys):
-    given = ["--oracle", "node", "--epochs", "800", "--shards", "2"]
+    given = ["--oracle", "node", "--epochs", "300", "--shards", "2"]
     process = start("run", "deepzero", *given, "--snapshot-every", "1e-6", "--out", "cut")
     until(lambda: (here / "cut" / "snapshot.npz").exists() and RunFolder("cut").history())
     process.send_signal(signal.SIGINT)
