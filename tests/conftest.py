@@ -1,14 +1,11 @@
 """One Ray for the whole test run, started when the first test needs it."""
 
 import os
-import sys
 
 import pytest
 
 pytest.register_assert_rewrite("commands")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
-    sys.setswitchinterval(1e-4)  # the simulator spins while its threads wait for their turn
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for groups

@@ -31,12 +31,9 @@ with zoo.workers(2, cpus_per_worker=0.5, gpus_per_worker=0.5) as crew:
 
 
 def test_shards_on_workers_with_a_share_of_a_gpu(tmp_path):
-    # As in conftest.py, for workers too.
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.setswitchinterval(1e-4)")
-    path = f"{ROOT}{os.pathsep}{tmp_path}"
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": path},
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ENVIRONMENT, called, left_behind, ran, refused, start, until
+from commands import ENVIRONMENT, called, left_behind, ran, refused, some_of, start, until
 from scipy import stats
 
 from cli.main import main
@@ -583,7 +583,7 @@ sys.exit(main(["run", "gsd", *sys.argv[2:], "--json", "--quiet", "--out", f"{out
 """
 
 
-@pytest.mark.parametrize("share", ["0.5", "0.8"])
+@pytest.mark.parametrize("share", some_of(["0.5", "0.8"]))
 def test_two_processes_at_once(share, here):
     given = [*DATA, "--share", share, "--adaptive", "--rounds", "6"]
     runs = [
@@ -1046,7 +1046,7 @@ def bound(runs, epsilon, delta, neighbours, planted=1.0, sigmas=2.4):
 rho_of_ = functools.cache(rho_of)
 
 
-@pytest.mark.parametrize("neighbours", ["add-remove", "replace-one"])
+@pytest.mark.parametrize("neighbours", some_of(["add-remove", "replace-one"]))
 def test_audit_of_the_curator(neighbours, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("evolve.gsd.ledger.rho_of", rho_of_)  # the same ones, found once
