@@ -54,6 +54,8 @@ def loops(n, out):
         out[2] += i
     for i in range(np.uint64(3), np.uint64(9)):
         out[3] += float(i)
+    for i in range(-2, np.uint64(3)):
+        out[3] += i
     for i in range(n):
         if i == 3:
             break
@@ -67,8 +69,9 @@ def loops(n, out):
 
 def within(n, out):
     """A range that nobody loops over."""
-    if 3 in range(n):
-        out[7] = 1
+    for i, v in enumerate(out[:2]):
+        if i + 3 in range(n):
+            out[7] += v
 
 
 _loops, _within = device_function(loops), device_function(within)

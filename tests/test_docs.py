@@ -46,9 +46,8 @@ COMMANDS = re.findall(r"^zoo (?:run|list|show|resume|evaluate) .*$", README, re.
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("model", "example"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("model", None)
 
 
 def run_example(block, folder):

@@ -16,11 +16,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from importlib.util import find_spec
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
 from zoo import jit, streams, vmath
 from zoo.errors import InputError
@@ -60,6 +60,11 @@ class _Simulated:
 #: The module of kernels' names: ``cuda.jit``, ``cuda.threadIdx``, ...
 cuda: Any = _backend()
 
+# Numba's own numba.cuda, which is there without a backend, lacks what these are made of.
+_intrinsics: Any = None
+if not SIMULATED and find_spec(cuda.__name__ + ".cgutils") is not None:
+    _intrinsics = import_module("zoo.cuda_intrinsics")
+
 
 def require() -> None:
     """Make sure that there is a GPU to be used.
@@ -71,7 +76,7 @@ def require() -> None:
     """
     usable, driver = False, False
     with suppress(Exception):  # whatever the driver stumbled over
-        usable = bool(cuda.is_available())
+        usable = (SIMULATED or _intrinsics is not None) and bool(cuda.is_available())
         driver = SIMULATED or bool(cuda.cudadrv.driver.driver.is_available)
     if driver and not usable:
         raise InputError(
@@ -192,35 +197,8 @@ else:
     def _mulhi(low, high, b):
         return np.uint64(_libdevice.umul64hi(np.int64((high << np.uint64(32)) | low), np.int64(b)))
 
-    def _vector(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-        """Pointer to four numbers of an array as a vector."""
-        here = builder.gep(context.make_array(kind)(context, builder, array).data, [at])
-        return builder.bitcast(here, ir.VectorType(here.type.pointee, 4).as_pointer())
-
-    _intrinsic: Any = import_module(cuda.__name__ + ".extending").intrinsic
-    _types: Any = import_module(cuda.__name__ + ".types")
-
-    @_intrinsic
-    def _load_four(typingctx, array, at):
-        def codegen(context, builder, signature, args):
-            loaded = builder.load(_vector(context, builder, array, *args))
-            loaded.align = 16
-            numbers = [builder.extract_element(loaded, ir.IntType(32)(k)) for k in range(4)]
-            return context.make_tuple(builder, signature.return_type, numbers)
-
-        return _types.UniTuple(array.dtype, 4)(array, _types.uint64), codegen
-
-    @_intrinsic
-    def _store_four(typingctx, array, at, a, b, c, d):
-        def codegen(context, builder, signature, args):
-            place = _vector(context, builder, array, *args[:2])
-            vector = ir.Constant(place.type.pointee, ir.Undefined)
-            for k, number in enumerate(args[2:]):
-                vector = builder.insert_element(vector, number, ir.IntType(32)(k))
-            builder.store(vector, place, align=16)
-            return context.get_dummy_value()
-
-        return _types.void(array, _types.uint64, *[array.dtype] * 4), codegen
+    _load_four = getattr(_intrinsics, "load_four", None)
+    _store_four = getattr(_intrinsics, "store_four", None)
 
     def _four_at(array, at):
         return _load_four(array, at)
@@ -377,7 +355,8 @@ def device_function(function: Any, single: bool = False) -> Any:
     """A compiled function of the engine, or of a user, as a device function, from its own source.
 
     Compiled functions that it calls become device functions, too, and the engine's intrinsics those
-    of the device; everything else it names is as it is.
+    of the device; loops over ``range`` are counted in another way, and everything else it names is
+    as it is.
 
     Parameters
     ----------
@@ -395,15 +374,14 @@ def _rebound(python: Callable[..., Any], single: bool) -> Callable[..., Any]:
     """The function, with what it names replaced."""
     held: Any = python
     names, code = dict(held.__globals__), held.__code__
-    for name in held.__code__.co_names:
+    for name in code.co_names:
         if name in names:
-            names[name] = _replaced(names[name], held.__code__.co_names, single)
+            names[name] = _replaced(names[name], code.co_names, single)
     cells = tuple(
         CellType(_replaced(cell.cell_contents, (), single)) for cell in held.__closure__ or ()
     )
-    if not SIMULATED:
-        ranges = import_module("zoo.cuda_range")
-        code, names = ranges.with_counted(code, names)
+    if _intrinsics is not None:
+        code, names = _intrinsics.with_counted(code, names)
     made = FunctionType(code, names, held.__name__, held.__defaults__, cells)
     made.__qualname__, made.__module__ = held.__qualname__, held.__module__
     return made

@@ -32,14 +32,14 @@ def group_of(shape: Shape, value: Any) -> Any:
     affine = shape.noise == dy.COVARIANCE
 
     @cuda.jit(device=True)
-    def weighed(i, weights, tile, start_at, lines, y, r, j, a, members):
+    def weighed(i, j, weights, tile, lines, y, r, a, members):
         """Coordinate j of the i-th of a tile, times its weight."""
         if memory:
             m = a + i
             if batches:
                 m = np.uint64(members[m])
             return weights[i] * float(y[r, m, j])
-        return weights[i] * float(tile[start_at + i * lines])
+        return weights[i] * float(tile[j + i * lines])
 
     @cuda.jit(device=True)
     def group(
@@ -160,8 +160,8 @@ def group_of(shape: Shape, value: Any) -> Any:
                 i, by = np.uint64(share), np.uint64(shares)
                 most = np.uint64(rows if share < shares else 0)
                 of = (
-                    weights, tile, np.uint64(j), np.uint64(across), y, np.uint64(r), np.uint64(j),
-                    np.uint64(a), members,
+                    np.uint64(j), weights, tile, np.uint64(across), y, np.uint64(r), np.uint64(a),
+                    members,
                 )  # fmt: skip
                 by2, by3 = by + by, by + by + by
                 while i + by3 < most:  # several at once: each takes a while to come

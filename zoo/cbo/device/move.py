@@ -11,6 +11,7 @@ from zoo.cbo import dynamics as dy
 from zoo.cbo.device.noise import first_of, four_of, normal_pair, one_of, philox, unit
 from zoo.cbo.device.polarized import own_consensus
 from zoo.cbo.device.shape import Shape
+from zoo.cbo.kernels import SPREAD_EVERY
 from zoo.cuda import cuda, device_function, four_at, put_four
 from zoo.streams import INITIAL, KICK, MEMORY_NOISE, NOISE
 
@@ -84,7 +85,7 @@ def move_of(shape: Shape) -> Any:
 
     @cuda.jit(device=True)
     def reals_at(array, at):
-        """Four numbers of a row that begins at a multiple of four, in the positions' precision."""
+        """Four numbers of a row, from a multiple of four on, in the positions' precision."""
         a, b, c, d = four_at(array, at)
         return real(a), real(b), real(c), real(d)
 
@@ -101,12 +102,11 @@ def move_of(shape: Shape) -> Any:
 
     @cuda.jit(device=True)
     def moved(k, v, own, center, low, high, width, xi, xi_own, xi_kick, by):
-        """Number k of four coordinates where it goes, and its distance from the center."""
+        """Number k of four coordinates where it goes, and the distance that spreads are of."""
         v, center, xi = one_of(k, v), one_of(k, center), one_of(k, xi)
         away = v - center
         if hopping:
             new = center + by.sigma * xi
-            away = new - center
         elif isotropic:
             new = (v - by.pull * away) + by.sigma * min(by.length, by.truncation) * xi
         elif affine:
@@ -120,6 +120,8 @@ def move_of(shape: Shape) -> Any:
             new += by.shaken * scale * one_of(k, xi_own) - by.back * mine
         if by.kick:
             new += by.thrown * one_of(k, width) * one_of(k, xi_kick)
+        if hopping:
+            away = new - center
         return confined(new, one_of(k, low), one_of(k, high), center), away
 
     @cuda.jit(device=True)
@@ -127,7 +129,7 @@ def move_of(shape: Shape) -> Any:
         p, run, box, limits, seed, stream, first, members, flat, x, y, energy, c, factor, r, a,
         rows, d, dp, tile, across, lengths, pulls, others, others_energy, offset,
     ):  # fmt: skip
-        """Move the particles a .. a + rows - 1 of ``members``; the thread's sum of (x - c)^2."""
+        """Move the particles a .. a + rows - 1 of ``members``; the thread's (x - c)^2, or 0."""
         me, blocks = cuda.threadIdx.x, dp // 4
         iteration = np.uint64(run.step + 1)
         root = math.sqrt(run.dt)
@@ -173,7 +175,7 @@ def move_of(shape: Shape) -> Any:
         kick = kicks and run.kick > 0
         thrown = real(p.kick_sigma * root)
         back, shaken = real(p.lam_memory * run.dt), real(p.sigma_memory * root)
-        squares = 0.0
+        squares, measured = 0.0, run.step % SPREAD_EVERY == 0
         # Unsigned indices are not looked at for being counted from the end.
         ur, lines, length = np.uint64(r), np.uint64(across), np.uint64(dp)
         one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -229,7 +231,9 @@ def move_of(shape: Shape) -> Any:
             put_four(flat, at, (x0, x1, x2, x3))
             if not affine:  # others still need what is there
                 tile[here], tile[here + one], tile[here + two], tile[here + three] = x0, x1, x2, x3
-            squares += float((away0 * away0 + away1 * away1) + (away2 * away2 + away3 * away3))
+            if measured:
+                for away in (away0, away1, away2, away3):
+                    squares += float(away) * float(away)
             i, b = i + down_by, b + across_by
             if b >= blocks:
                 i, b = i + 1, b - blocks

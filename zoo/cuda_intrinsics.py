@@ -1,8 +1,6 @@
-"""``range`` in device functions, by a number that counts up to the end and nothing else.
+"""What device functions are given that Numba has not: four numbers at once, and a shorter range.
 
-Numba's own counts the steps that are left beside it, which the compiler for GPUs does not see
-through: a loop over the coordinates of a point had 13 instructions more for each, as many as
-Rastrigin's function itself. To be imported where there is a real backend, and nowhere else.
+To be imported where there is a real backend, and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,11 +11,51 @@ from itertools import pairwise
 from types import CodeType
 from typing import Any
 
+from llvmlite import ir
+
 # Numba's own numba.cuda, which is in its place without a backend, has none of these.
 cgutils: Any = import_module("numba.cuda.cgutils")
 types: Any = import_module("numba.cuda.types")
 imputils: Any = import_module("numba.cuda.core.imputils")
 extending: Any = import_module("numba.cuda.extending")
+
+
+def _four(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    """Pointer to four numbers of an array as a vector."""
+    here = builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+    return builder.bitcast(here, ir.VectorType(here.type.pointee, 4).as_pointer())
+
+
+@extending.intrinsic
+def load_four(typingctx, array, at):
+    """Tuple of array[at : at + 4], which are at a multiple of 16 bytes."""
+
+    def codegen(context, builder, signature, args):
+        loaded = builder.load(_four(context, builder, array, *args), align=16)
+        numbers = [builder.extract_element(loaded, ir.IntType(32)(k)) for k in range(4)]
+        return context.make_tuple(builder, signature.return_type, numbers)
+
+    return types.UniTuple(array.dtype, 4)(array, types.uint64), codegen
+
+
+@extending.intrinsic
+def store_four(typingctx, array, at, a, b, c, d):
+    """Write array[at : at + 4], which are at a multiple of 16 bytes."""
+
+    def codegen(context, builder, signature, args):
+        place = _four(context, builder, array, *args[:2])
+        vector = ir.Constant(place.type.pointee, ir.Undefined)
+        for k, number in enumerate(args[2:]):
+            vector = builder.insert_element(vector, number, ir.IntType(32)(k))
+        builder.store(vector, place, align=16)
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64, *[array.dtype] * 4), codegen
+
+
+# Numba's range counts the steps that are left beside its number, which the compiler for GPUs does
+# not see through: a loop over the coordinates of a point had 13 instructions more for each, as many
+# as Rastrigin's function itself.
 
 _NAME = "_range_counted_up"
 
@@ -25,16 +63,27 @@ _NAME = "_range_counted_up"
 def with_counted(code: CodeType, names: dict[str, Any]) -> tuple[CodeType, dict[str, Any]]:
     """Code of a function, and its global names, with :func:`counted` where it has ``range``.
 
-    As they are, where it has a ``range`` of its own, or uses it for more than to loop over it.
+    As they are, where it has a ``range`` of its own, or one that no loop goes over.
     """
     steps = list(dis.get_instructions(code))
-    loads = [step.opname for step in steps if step.argval == "range"]
-    loops = sum(a.opname == "CALL" and b.opname == "GET_ITER" for a, b in pairwise(steps))
-    if "range" in names or set(loads) != {"LOAD_GLOBAL"} or len(loads) != loops:
+    found = [at for at, step in enumerate(steps) if step.argval == "range"]
+    if "range" in names or not all(_is_looped_over(steps[at:]) for at in found):
         return code, names
     # Another name: Numba refuses other meanings of this one.
     called = tuple(_NAME if name == "range" else name for name in code.co_names)
     return code.replace(co_names=called), names | {_NAME: counted}
+
+
+def _is_looped_over(steps: list[dis.Instruction]) -> bool:
+    """Whether what the first instruction loads is called, and the result looped over."""
+    if steps[0].opname != "LOAD_GLOBAL":
+        return False
+    depth = 0  # of the stack, above what was there
+    for step, following in pairwise(steps):
+        depth += dis.stack_effect(step.opcode, step.arg, jump=False)
+        if step.opname == "CALL" and depth == 1:
+            return following.opname == "GET_ITER"
+    return False
 
 
 class _Counter(types.SimpleIteratorType):
@@ -67,8 +116,7 @@ class _CounterModel(extending.models.StructModel):
 def counted(typingctx, first, second=None, third=None):
     """The numbers of ``range(first, second, third)``; none where the step is 0."""
     given = [kind for kind in (first, second, third) if kind is not None]
-    unsigned = any(kind == types.uint64 for kind in given)
-    kind = types.uint64 if unsigned else types.int64
+    kind = types.uint64 if all(one == types.uint64 for one in given) else types.int64
     made = _Range(kind)
 
     def codegen(context, builder, signature, args):
