@@ -14,7 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from types import CellType, FunctionType, ModuleType
@@ -44,13 +44,15 @@ def _backend() -> Any:
 class _Simulated:
     """Numba's simulator, for device functions of any module.
 
-    It puts itself in place of ``cuda`` among the names of each function that runs, which threads
-    that are in several functions of another module than the kernel's undo for each other.
+    Numba's puts what belongs to a thread in place of ``cuda`` among the names of each function that
+    it runs, which threads undo for each other, and which fails while one of them adds a name. Here
+    ``cuda`` is this, and looks up what belongs to the thread that asks.
     """
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
         self._kernel = import_module("numba.cuda.simulator.kernel")
+        vars(self._kernel)["swapped_cuda_module"] = lambda function, running: nullcontext()
 
     def __getattr__(self, name: str) -> Any:
         running = self._kernel._get_kernel_context()
