@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from fzoos_runs import KINDS, bowls, job, problem, ran
 from test_ray import at_step, kill
 
 import zoo
+from zoo.config import build
 from zoo.errors import Interrupted
 from zoo.fzoos import study
 from zoo.fzoos.federate import resume
@@ -17,6 +19,8 @@ from zoo.fzoos.method import Federation
 from zoo.fzoos.problems import federation
 from zoo.runtime import loop
 from zoo.runtime.distributed import shards
+from zoo.runtime.distributed.crew import Crew
+from zoo.runtime.distributed.placement import Placement
 from zoo.runtime.folder import RunFolder
 from zoo.runtime.launch import launch, taken_up
 from zoo.runtime.parcel import pack
@@ -187,6 +191,24 @@ def test_clients_are_where_their_data_is(cluster):
     finally:
         for node in nodes:
             cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_worker_of_no_place_does_not_take_the_room_of_a_place(cluster):
+    node = cluster.add_node(num_cpus=5, resources={"boston": 1.0})  # more than the head has
+    try:
+        placement = build(Placement, {"workers": "2", "cpus_per_worker": 5.0})
+        with Crew(placement, places=["boston"], anywhere=1) as crew:
+            for _ in range(2):  # the second time it has been waiting for room before
+                ends = time.monotonic() + 60.0
+                while not crew.live():
+                    crew.joined(0.1)
+                    assert time.monotonic() < ends, "the place's only room is taken"
+                assert crew.live() == [0]
+                crew.joined(0.1)
+                kill(crew)
+                crew.lose(0, "killed")
+    finally:
+        cluster.remove_node(node, allow_graceful=False)
 
 
 def test_what_goes_to_a_worker_is_its_clients_own():

@@ -38,7 +38,7 @@ _LOOK = 0.1
 class Member:
     """One worker's place in the crew."""
 
-    actor: Any
+    actor: Any  # None while it is to wait
     hello: Any  # the reference to its first answer, until that has come
     place: str = ""  # the resource that its node has
     info: dict[str, Any] | None = None
@@ -116,7 +116,8 @@ class Crew:
                 "scheduling_strategy": "SPREAD",
             }
             self._class: Any = remote(concurrency_groups={CONTROL: 1})(Worker)
-            self.members = [self._start(self._place_of(k)) for k in range(self.size)]
+            self.members = [Member(None, None, self._place_of(k)) for k in range(self.size)]
+            self._start_waiting()
         except BaseException:
             self.close()
             raise
@@ -221,8 +222,13 @@ class Crew:
 
     def replace(self, k: int) -> None:
         """Start another worker in the place of ``k``."""
-        self._kill(self.members[k])
-        self.members[k] = self._start(self._place_of(k))
+        place = self.members[k].place
+        for other, member in enumerate(self.members):
+            # One without a place that has no room yet would take the room of this one.
+            if other == k or (place and not member.place and member.info is None):
+                self._kill(member)
+                self.members[other] = Member(None, None, member.place)
+        self._start_waiting()
 
     def joined(self, seconds: float = 0.0) -> list[int]:
         """Numbers of the workers that have become ready, within some seconds.
@@ -232,7 +238,10 @@ class Crew:
         RunError
             If a worker cannot work for us.
         """
-        waiting = {member.hello: k for k, member in enumerate(self.members) if member.info is None}
+        self._start_waiting()
+        waiting = {
+            member.hello: k for k, member in enumerate(self.members) if member.hello is not None
+        }
         if not waiting:
             return []
         self._complain()
@@ -299,13 +308,22 @@ class Crew:
             return ""
         return self.places[k % len(self.places)]
 
-    def _start(self, place: str) -> Member:
-        resources = {place: _PRESENCE} if place else {}
-        actor = self._class.options(**self._options, resources=resources)
-        made = actor.remote(self._threads, self._around)
-        return Member(made, made.hello.remote(), place)
+    def _start_waiting(self) -> None:
+        """Start the workers that wait; those without a place once all of places are there.
+
+        Ray may give them the only room on a node that has a place.
+        """
+        placed = all(member.info is not None for member in self.members if member.place)
+        for member in self.members:
+            if member.actor is None and (placed or member.place):
+                resources = {member.place: _PRESENCE} if member.place else {}
+                actor = self._class.options(**self._options, resources=resources)
+                member.actor = actor.remote(self._threads, self._around)
+                member.hello = member.actor.hello.remote()
 
     def _kill(self, member: Member) -> None:
+        if member.actor is None:
+            return
         with contextlib.suppress(Exception):
             self._ray.kill(member.actor)
 
