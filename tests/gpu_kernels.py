@@ -5,7 +5,7 @@ import numpy as np
 from zoo import streams
 from zoo.cbo.device.batches import deal
 from zoo.cbo.device.noise import normals_of
-from zoo.cuda import cuda, device_function
+from zoo.cuda import cuda, device_function, kernel
 from zoo.vmath import sin2_pi
 
 _philox = device_function(streams.philox)
@@ -84,7 +84,7 @@ def looped(n, out):
     _within(n, out)
 
 
-@cuda.jit
-def permutations(params, seed, first_run, first, runs, order, epochs, partners, claims, news):
+@kernel
+def permutations(params, seed, first_run, population, deals):
     """Draw the permutations that runs want."""
-    deal(params[0], seed, first_run, first, runs, order, epochs, partners, claims, news)
+    deal(params[0], seed, first_run, population, deals)

@@ -140,6 +140,13 @@ VARIANTS = {
     "batches, gated": {"batch": 10, "particles": 21, "gate": "heaviside"},
     "batches, covariance": {"batch": 8, "particles": 20, "noise": "covariance"},
     "many runs": {"runs": 3},
+    "of one tile": {"runs": 3, "particles": 8, "gate": "heaviside", "memory": True},
+    "of one tile, covariance": {
+        "particles": 8,
+        "noise": "covariance",
+        "alpha_schedule": "ess",
+        "ess": 0.4,
+    },
 }
 
 
@@ -209,24 +216,23 @@ def test_batches_are_slices_of_the_permutations_of_the_cpu(n):
 
     from zoo import streams
     from zoo.cbo import state as st
-    from zoo.cbo.device.batches import NEWS, WANTED
+    from zoo.cbo.device.batches import WANTED_ALL
+    from zoo.cbo.device.resident import Deals
     from zoo.cuda import cuda
 
+    put, none = cuda.to_device, cuda.to_device(np.zeros(0))
     seed, first_run, first = np.uint64(5), 2, 7
     params, runs = np.zeros(1, st.PARAMS), np.zeros(3, st.RUN)
     params["batch"] = 1
     runs["phase"] = st.MOVE
     runs["step"] = [n - 1, 3 * n - 1, 2 * n - 1]  # the next permutation is begun in this step
-    news = np.zeros(NEWS, np.int64)
-    news[WANTED] = 1
-    order, scratch = np.zeros((3, 3, n), np.int32), np.zeros((2, 3, 2, n), np.int32)
     epochs = np.full((3, 2), -1)
     epochs[2] = [2, 1]  # has both, and they are left alone
-    order, epochs, news = (cuda.to_device(array) for array in (order, epochs, news))
-    partners, claims = (cuda.to_device(array) for array in scratch)
-    given = cuda.to_device(params), seed, first_run, first, cuda.to_device(runs), order, epochs
+    order, epochs = put(np.zeros((3, 3, n), np.int32)), put(epochs)
+    population = st.Population(first, put(runs), none, none, none, none, order, epochs, none)
+    deals = Deals(*map(put, np.zeros((2, 3, 2, n), np.int32)), put(WANTED_ALL), none)
     grid = (1, 2) if SIMULATED else (64, 128)
-    permutations[grid](*given, partners, claims, news)
+    permutations[grid](put(params), seed, first_run, population, deals)
     order, epochs = order.copy_to_host(), epochs.copy_to_host()
     for run, numbers in ((0, (0, 1)), (1, (2, 3))):
         for number in numbers:
@@ -236,7 +242,7 @@ def test_batches_are_slices_of_the_permutations_of_the_cpu(n):
             np.testing.assert_array_equal(order[run, 1 + number % 2], expected)
             assert epochs[run, number % 2] == number
     assert not order[2].any()
-    np.testing.assert_array_equal(news.copy_to_host(), 0)
+    np.testing.assert_array_equal(deals.news.copy_to_host(), 0)
 
 
 BLOCKS = {
@@ -313,8 +319,8 @@ def holed(x):
 @pytest.mark.parametrize(
     ("variant", "groups", "few"),
     [
-        pytest.param("anisotropic", 1, 8, marks=pytest.mark.slow),
-        ("memory", 2, 8),
+        ("anisotropic", 1, 8),  # a block has all tiles of a run
+        pytest.param("memory", 2, 8, marks=pytest.mark.slow),
         pytest.param("gated", 512, 1, marks=pytest.mark.slow),
         pytest.param("covariance", 512, 1, marks=pytest.mark.slow),
         ("batches, covariance", 512, 0),

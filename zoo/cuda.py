@@ -64,6 +64,7 @@ cuda: Any = _backend()
 
 # Numba's own numba.cuda, which is there without a backend, lacks what these are made of.
 _intrinsics: Any = None
+_arrays: Any = import_module("numba.cuda.simulator.cudadrv.devicearray") if SIMULATED else None
 if not SIMULATED and find_spec(cuda.__name__ + ".cgutils") is not None:
     _intrinsics = import_module("zoo.cuda_intrinsics")
 
@@ -215,7 +216,26 @@ def _device(function: Callable[..., Any]) -> Any:
 
 def kernel_of_registers(most: int) -> Any:
     """Decorator of kernels whose threads have at most so many registers: more of them run then."""
-    return cuda.jit if SIMULATED else cuda.jit(max_registers=most)
+    return kernel if SIMULATED else cuda.jit(max_registers=most)
+
+
+class _Tuples:
+    """Named tuples of arrays as arguments of simulated kernels: Numba's leave them as they are."""
+
+    def prepare_args(self, kind: Any, value: Any, **_: Any) -> tuple[Any, Any]:
+        if isinstance(value, tuple):
+            value = type(value)(*(self.prepare_args(kind, part)[1] for part in value))
+        elif isinstance(value, _arrays.FakeCUDAArray):
+            value = _arrays.FakeWithinKernelCUDAArray(value)
+        return kind, value
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Decorator of kernels that take named tuples of arrays."""
+    made = cuda.jit(function)
+    if SIMULATED:
+        made.extensions.append(_Tuples())
+    return made
 
 
 #: Threads that see each other's registers; in the simulator every thread is alone.

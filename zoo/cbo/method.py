@@ -365,7 +365,7 @@ class CBO:
         """Take up a state."""
         self.problem.objective.failures.clear()
         self.problem.objective.failures.update(json.loads(state["failures"].item()))
-        self._runs = state["runs"].copy()
+        self._runs[...] = state["runs"]  # whose records files do not keep aligned
         self._best_x = state["best_x"].copy()
         self._traced = state["traced"].copy()
         self._consensus = state["consensus"].copy()

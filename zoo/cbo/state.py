@@ -12,6 +12,8 @@ import numpy as np
 
 from zoo.cbo.dynamics import COVARIANCE
 
+# Records are aligned, for a GPU reads fields of others byte by byte.
+
 # The configuration as kernels read it; see zoo.cbo.config for the meanings.
 PARAMS = np.dtype(
     [
@@ -55,7 +57,8 @@ PARAMS = np.dtype(
         ("patience", np.int64),
         ("tile", np.int64),  # particles a tile
         ("stride", np.int64),  # steps between two rows of the trace
-    ]
+    ],
+    align=True,
 )
 
 # A run's state between two supersteps; one record a run.
@@ -77,7 +80,8 @@ RUN = np.dtype(
         ("kicks", np.int64),
         ("at_consensus", np.float64),  # energy of the consensus point, where known
         ("status", np.int64),
-    ]
+    ],
+    align=True,
 )
 
 # Phases of a run: draw first positions; weigh them anew, once their energies have set alpha; move;
@@ -97,7 +101,8 @@ SUMS = np.dtype(
         ("moved", np.int64),  # how many numbers went into it; 0: not measured
         ("evaluations", np.int64),
         ("nonfinite", np.int64),
-    ]
+    ],
+    align=True,
 )
 
 #: Columns of a trace row: step, evaluations, best energy, spread, alpha.

@@ -22,6 +22,8 @@ _partner, at = device_function(streams.partner), device_function(batch_at)
 #: wants a permutation that is not there.
 _ROUNDS, WANTED = 3, 3
 NEWS = 4
+#: News of a run that has just been begun, or restored.
+WANTED_ALL = (np.arange(NEWS) == WANTED).astype(np.int64)
 
 
 @cuda.jit(device=True)
@@ -50,19 +52,10 @@ def ready(p, n, run, epochs):
 
 
 @cuda.jit(device=True)
-def deal(p, seed, first_run, first, runs, order, epochs, partners, claims, news):
-    """Draw the permutations that runs want, by all threads of the grid.
-
-    Parameters
-    ----------
-    order : (R, 3, n) int32
-        The particles in their order, then the permutations of two slots.
-    epochs : (R, 2)
-        Their numbers.
-    partners, claims : (R, 2, n) int32
-        Scratch.
-    news : (NEWS,)
-    """
+def deal(p, seed, first_run, pop, deals):
+    """Draw the permutations that runs want into ``pop.order``, by all threads of the grid."""
+    runs, order, epochs = pop.runs, pop.order, pop.epochs
+    partners, claims, news = deals.partners, deals.claims, deals.news
     if news[WANTED] == 0:
         return
     grid = cuda.cg.this_grid()
@@ -77,7 +70,7 @@ def deal(p, seed, first_run, first, runs, order, epochs, partners, claims, news)
             claims[r, slot, i] = 0
             if i > 0:
                 stream = np.uint64(first_run + r)
-                mate = _partner(seed, stream, np.uint64(number), BATCH, np.uint64(first), i)
+                mate = _partner(seed, stream, np.uint64(number), BATCH, np.uint64(pop.first), i)
         partners[r, slot, i] = mate
     turn = 0
     left = np.int64(1)

@@ -12,6 +12,7 @@ from zoo.cbo import dynamics as dy
 from zoo.cbo import state as st
 from zoo.cbo.device import batches as turns
 from zoo.cbo.device.move import draw_of, move_of
+from zoo.cbo.device.resident import Tile
 from zoo.cbo.device.shape import Shape
 from zoo.cbo.kernels import SPREAD_EVERY
 from zoo.cuda import SIMULATED, block_least, block_lowest, block_total, cuda
@@ -32,31 +33,30 @@ def group_of(shape: Shape, value: Any) -> Any:
     affine = shape.noise == dy.COVARIANCE
 
     @cuda.jit(device=True)
-    def weighed(i, j, weights, tile, lines, y, r, a, members):
+    def weighed(i, j, weights, across, y, members, tile):
         """Coordinate j of the i-th of a tile, times its weight."""
         if memory:
-            m = a + i
+            m = np.uint64(tile.a) + i
             if batches:
                 m = np.uint64(members[m])
-            return weights[i] * float(y[r, m, j])
-        return weights[i] * float(tile[j + i * lines])
+            return weights[i] * float(y[np.uint64(tile.r), m, j])
+        return weights[i] * float(tile.x[j + i * across])
 
     @cuda.jit(device=True)
     def group(
-        item, part_of_step, groups, rows_of_tile, p, box, limits, seed, first_run, first, runs,
-        flat, x, energy, y, y_energy, order, c, factor, parts, places, moments, seconds, others,
-        others_energy, offset, shift, rotation, anchor, points, work, scratch, numbers,
-    ):  # fmt: skip
-        tile_here = cuda.shared.array(0, kind)
-        values, weights, pulls = work[0], work[1], work[2]
-        lengths = work[3:]
+        item, part_of_step, seed, first_run, plan, fours, pop, center, groups, place, offset, room
+    ):
+        shared_x = cuda.shared.array(0, kind)
+        values, weights, scratch = room.work[0], room.work[1], room.scratch
+        moments, seconds = groups.moments, groups.seconds
+        x, energy, y, y_energy = pop.x, pop.energy, pop.y, pop.y_energy
         me, wide = cuda.threadIdx.x, cuda.blockDim.x
-        r, g = item // groups, item % groups
-        run = runs[r]
+        r, g = item // groups.count, item % groups.count
+        run, p, c = pop.runs[r], plan.params[0], center.c[r]
         phase = run.phase
         dp, d = x.shape[2], p.dimension
         moving, looking = not batches or part_of_step == 0, not batches or part_of_step == 1
-        part = parts[item]
+        part = groups.parts[item]
         if moving and me == 0:
             part.squares = 0.0
             part.moved = 0
@@ -67,7 +67,7 @@ def group_of(shape: Shape, value: Any) -> Any:
                 part.best = np.inf
                 part.evaluations = 0
                 part.nonfinite = 0
-                places[item] = -1
+                groups.places[item] = -1
             for j in range(me, dp, wide):
                 moments[item, j] = 0.0
             for e in range(me, dp * dp if affine else 0, wide):
@@ -80,35 +80,33 @@ def group_of(shape: Shape, value: Any) -> Any:
             start, stop, slot = turns.turn(p, x.shape[1], run.step + 1 if phase == st.MOVE else 0)
         elif batches and phase == st.MOVE and p.move_all == 0:
             start, stop, slot = turns.turn(p, x.shape[1], run.step)
-        members = order[r, slot]  # of those whose turn it is, or of all, in their order
+        members = pop.order[r, slot]  # of those whose turn it is, or of all, in their order
         stream = np.uint64(first_run + r)
-        count = (stop - start + rows_of_tile - 1) // rows_of_tile
+        count = (stop - start + groups.rows - 1) // groups.rows
         squares = 0.0
-        lowest, weight, best, place = np.inf, 0.0, np.inf, np.int64(-1)
+        lowest, weight, best, found = np.inf, 0.0, np.inf, np.int64(-1)
         nonfinite, looked = 0.0, 0
-        for t in range(count * g // groups, count * (g + 1) // groups):
-            a = start + t * rows_of_tile
-            rows = min(rows_of_tile, stop - a)
-            # Where the tile is: coordinate j of particle i at i * across + j.
+        for t in range(count * g // groups.count, count * (g + 1) // groups.count):
+            a = start + t * groups.rows
+            rows = min(groups.rows, stop - a)
             if shared:
-                tile, across = tile_here, dp + 1  # threads that have a particle read other banks
+                tile_x, across = shared_x, dp + 1  # threads that have a particle read other banks
             else:
                 at = (r * x.shape[1] + a) * dp
-                tile, across = flat[at : at + rows * dp], dp
+                tile_x, across = fours.x[at : at + rows * dp], dp
+            tile = Tile(r, a, rows, tile_x, across)
             cuda.syncthreads()
             if moving and phase == st.SCATTER:
-                draw(p, run, box, seed, stream, first, x, y, r, a, rows, d, dp, tile, across)
+                draw(plan, run, seed, stream, pop, tile)
             elif moving and phase == st.MOVE:
                 squares += move(
-                    p, run, box, limits, seed, stream, first, members, flat, x, y, energy, c,
-                    factor, r, a, rows, d, dp, tile, across, lengths, pulls, others, others_energy,
-                    offset,
-                )  # fmt: skip
+                    plan, run, seed, stream, fours, pop, members, center, tile, room, offset
+                )
             elif looking and shared:
                 for q in range(me, rows * dp, wide):
                     i, j = q // dp, q % dp
                     m = members[a + i] if batches else a + i
-                    tile[i * across + j] = x[r, m, j]
+                    tile_x[i * across + j] = x[r, m, j]
             cuda.syncthreads()
             if not looking:
                 continue
@@ -116,20 +114,17 @@ def group_of(shape: Shape, value: Any) -> Any:
                 for i in range(me, rows, wide):
                     m = members[a + i] if batches else a + i
                     at = i * across
-                    found = float(
-                        value(tile[at : at + d], shift, rotation, anchor,
-                              points[cuda.blockIdx.x, :, i])
-                    )  # fmt: skip
-                    if not abs(found) < np.inf:
-                        found = np.inf
+                    fx = float(value(tile_x[at : at + d], place, i))
+                    if not abs(fx) < np.inf:
+                        fx = np.inf
                         nonfinite += 1.0
-                    energy[r, m] = found
-                    if found < best:  # of a thread, in order: the first
-                        best, place = found, np.int64(a + i)
-                    if memory and not found >= y_energy[r, m]:
-                        y_energy[r, m] = found
+                    energy[r, m] = fx
+                    if fx < best:  # of a thread, in order: the first
+                        best, found = fx, np.int64(a + i)
+                    if memory and not fx >= y_energy[r, m]:
+                        y_energy[r, m] = fx
                         for j in range(dp):
-                            y[r, m, j] = tile[at + j]
+                            y[r, m, j] = tile_x[at + j]
                 looked += rows
             cuda.syncthreads()
             mine = np.inf
@@ -159,10 +154,7 @@ def group_of(shape: Shape, value: Any) -> Any:
                 # Unsigned indices are not looked at for being counted from the end.
                 i, by = np.uint64(share), np.uint64(shares)
                 most = np.uint64(rows if share < shares else 0)
-                of = (
-                    np.uint64(j), weights, tile, np.uint64(across), y, np.uint64(r), np.uint64(a),
-                    members,
-                )  # fmt: skip
+                of = np.uint64(j), weights, np.uint64(across), y, members, tile
                 by2, by3 = by + by, by + by + by
                 while i + by3 < most:  # several at once: each takes a while to come
                     two = weighed(i, *of) + weighed(i + by, *of)
@@ -185,8 +177,8 @@ def group_of(shape: Shape, value: Any) -> Any:
                     second = shrink * seconds[item, j, k]
                     for i in range(rows):
                         at = i * across
-                        u = weights[i] * (float(tile[at + j]) - c[r, j])
-                        second += u * (float(tile[at + k]) - c[r, k])
+                        u = weights[i] * (float(tile_x[at + j]) - c[j])
+                        second += u * (float(tile_x[at + k]) - c[k])
                     seconds[item, j, k] = second
         if moving:
             squares = block_total(squares, scratch)
@@ -195,15 +187,15 @@ def group_of(shape: Shape, value: Any) -> Any:
                 part.moved = 1
         if looking:
             nonfinite = block_total(nonfinite, scratch)
-            best, place = block_lowest(best, place, scratch, numbers)
+            best, found = block_lowest(best, found, scratch, room.numbers)
             if me == 0:
                 part.lowest = lowest
                 part.weight = weight
                 part.best = best
                 part.evaluations = looked
                 part.nonfinite = int(nonfinite)
-                if batches and place >= 0:
-                    place = np.int64(members[place])
-                places[item] = place
+                if batches and found >= 0:
+                    found = np.int64(members[found])
+                groups.places[item] = found
 
     return group

@@ -1,4 +1,4 @@
-"""The loop over supersteps of all runs here, as one cooperative kernel."""
+"""The loop over supersteps of all runs here, as one kernel."""
 
 from __future__ import annotations
 
@@ -14,18 +14,29 @@ from zoo.cbo.device.batches import WANTED, deal, ready
 from zoo.cbo.device.close import add_up, close_of
 from zoo.cbo.device.group import group_of
 from zoo.cbo.device.objective import value_of
+from zoo.cbo.device.resident import Room
 from zoo.cbo.device.shape import REGISTERS, ROWS, THREADS, Shape
 from zoo.cuda import cuda, kernel_of_registers
 
 
 @cuda.jit(device=True)
-def _share(x, energy, others, others_energy):
+def _share(pop, center):
     """Lay all particles open to each other, as they are before anyone moves."""
+    x, points = pop.x, center.points
     runs, n, dp = x.shape
     for q in range(cuda.grid(1), runs * n * dp, cuda.gridsize(1)):
-        others[q // (n * dp), q // dp % n, q % dp] = x[q // (n * dp), q // dp % n, q % dp]
+        points[q // (n * dp), q // dp % n, q % dp] = x[q // (n * dp), q // dp % n, q % dp]
     for q in range(cuda.grid(1), runs * n, cuda.gridsize(1)):
-        others_energy[q // n, q % n] = energy[q // n, q % n]
+        center.energies[q // n, q % n] = pop.energy[q // n, q % n]
+
+
+@cuda.jit(device=True)
+def _room():
+    return Room(
+        cuda.shared.array((5, ROWS), float64),
+        cuda.shared.array(THREADS, float64),
+        cuda.shared.array(THREADS, int64),
+    )
 
 
 @functools.cache
@@ -43,68 +54,67 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     many, affine = shape.many, shape.noise == dy.COVARIANCE
 
     @cuda.jit(device=True)
-    def consult(r, p, run, c, shift, rotation, anchor, points):
+    def consult(p, run, c, place):
         """Evaluate the consensus for the drift gate."""
-        found = float(
-            value(c[r, : p.dimension], shift, rotation, anchor, points[cuda.blockIdx.x, :, 0])
-        )
+        found = float(value(c[: p.dimension], place, 0))
         run.at_consensus = found if abs(found) < np.inf else np.inf
 
     group, close = group_of(shape, value), close_of(shape, value, consult)
 
     @kernel_of_registers(REGISTERS)
+    def alone(
+        steps, doing, seed, first_run, plan, fours, pop, center, groups, sums, deals, place, trace
+    ):
+        """Take supersteps of runs that are one group each: a block takes all of a run's."""
+        room = _room()
+        for r in range(cuda.blockIdx.x, len(pop.runs), cuda.gridDim.x):
+            for _ in range(steps):
+                group(r, 0, seed, first_run, plan, fours, pop, center, groups, place, 0.0, room)
+                cuda.syncthreads()
+                close(r, doing, plan, pop, center, groups, sums, deals, place, trace, room)
+
+    @kernel_of_registers(REGISTERS)
     def supersteps(
-        steps, doing, groups, rows_of_tile, params, box, limits, seed, first_run, first, runs, flat,
-        x, energy, y, y_energy, order, epochs, partners, claims, news, chosen, c, covariance,
-        factor, best_x, head, moment, second, found, parts, places, moments, seconds, others,
-        others_energy, trace, used, shift, rotation, anchor, points,
-    ):  # fmt: skip
+        steps, doing, seed, first_run, plan, fours, pop, center, groups, sums, deals, place, trace
+    ):
+        """Take supersteps of all runs; with ``doing`` 0 of a block of one, which others close.
+
+        The tuples are those of zoo.cbo.state and zoo.cbo.device.resident.
+        """
         grid = cuda.cg.this_grid()
-        plan = st.Plan(params, box[0], box[1], box[2], box[3], box[4])
-        p = params[0]
-        work = cuda.shared.array((5, ROWS), float64)
-        scratch = cuda.shared.array(THREADS, float64)
-        numbers = cuda.shared.array(THREADS, int64)
+        p, runs = plan.params[0], len(pop.runs)
+        room = _room()
         tasks = p.dimension + p.dimension * p.dimension if affine else p.dimension
         for _ in range(steps):
             if batches:
                 if doing == 0:  # others have set the run
-                    if cuda.grid(1) == 0 and not ready(p, x.shape[1], runs[0], epochs[0]):
-                        news[WANTED] = 1
+                    one, epochs = pop.runs[0], pop.epochs[0]
+                    if cuda.grid(1) == 0 and not ready(p, pop.x.shape[1], one, epochs):
+                        deals.news[WANTED] = 1
                     grid.sync()
-                deal(p, seed, first_run, first, runs, order, epochs, partners, claims, news)
+                deal(p, seed, first_run, pop, deals)
             if polarized and doing > 0:
-                _share(x, energy, others, others_energy)
+                _share(pop, center)
                 grid.sync()
             if gated and doing == 0:
-                if cuda.grid(1) == 0 and runs[0].phase == st.MOVE:
-                    consult(0, p, runs[0], c, shift, rotation, anchor, points)
+                if cuda.grid(1) == 0 and pop.runs[0].phase == st.MOVE:
+                    consult(p, pop.runs[0], center.c[0], place)
                 grid.sync()
             for part in range(2 if batches else 1):
-                for item in range(cuda.blockIdx.x, len(runs) * groups, cuda.gridDim.x):
+                for item in range(cuda.blockIdx.x, runs * groups.count, cuda.gridDim.x):
                     # energies of others are from the lowest, where others have found it
-                    offset = runs[item // groups].best if doing > 0 else 0.0
+                    offset = pop.runs[item // groups.count].best if doing > 0 else 0.0
                     group(
-                        item, part, groups, rows_of_tile, p, box, limits, seed, first_run, first,
-                        runs, flat, x, energy, y, y_energy, order, c, factor, parts, places,
-                        moments, seconds, others, others_energy, offset, shift, rotation, anchor,
-                        points, work, scratch, numbers,
+                        item, part, seed, first_run, plan, fours, pop, center, groups, place,
+                        offset, room,
                     )  # fmt: skip
                 grid.sync()
             if many:
-                for task in range(cuda.blockIdx.x, len(runs) * tasks, cuda.gridDim.x):
-                    add_up(
-                        task, tasks, p.dimension, groups, runs, parts, moments, seconds, moment,
-                        second, scratch,
-                    )  # fmt: skip
+                for task in range(cuda.blockIdx.x, runs * tasks, cuda.gridDim.x):
+                    add_up(task, tasks, p.dimension, pop.runs, groups, sums, room.scratch)
                 grid.sync()
-            for r in range(cuda.blockIdx.x, len(runs), cuda.gridDim.x):
-                close(
-                    r, groups, doing, plan, head, moment, second, runs, x, energy, y_energy, order,
-                    epochs, news, chosen, c, covariance, factor, found, best_x, parts, places,
-                    moments, seconds, trace, used, shift, rotation, anchor, points, work, scratch,
-                    numbers,
-                )  # fmt: skip
+            for r in range(cuda.blockIdx.x, runs, cuda.gridDim.x):
+                close(r, doing, plan, pop, center, groups, sums, deals, place, trace, room)
             grid.sync()
 
-    return supersteps
+    return alone if shape.alone else supersteps

@@ -38,23 +38,26 @@ def draw_of(shape: Shape) -> Any:
     memory, unbounded = shape.memory, shape.boundary == dy.UNBOUNDED
 
     @cuda.jit(device=True)
-    def scattered(p, box, first, i, j, z, w):
-        """First position of a coordinate: uniform in a box, or normal."""
+    def scattered(plan, i, j, z, w):
+        """First position of a coordinate of particle i: uniform in a box, or normal."""
+        p = plan.params[0]
         drawn = one_of(j % 4, z) if p.init_normal else unit(one_of(j % 4, w))
-        spread = 0.0 if p.guess and first + i == 0 else box[3, j]
-        v = box[2, j] + spread * drawn
+        spread = 0.0 if p.guess and i == 0 else plan.extent[j]
+        v = plan.origin[j] + spread * drawn
         if not unbounded:
-            v = min(max(v, box[0, j]), box[1, j])
+            v = min(max(v, plan.lower[j]), plan.upper[j])
         return real(v)
 
     @cuda.jit(device=True)
-    def draw(p, run, box, seed, stream, first, x, y, r, a, rows, d, dp, tile, across):
-        """Draw the particles a .. a + rows - 1 of run r."""
-        blocks = dp // 4
+    def draw(plan, run, seed, stream, pop, tile):
+        """Draw the particles of a tile."""
+        blocks, d = pop.x.shape[2] // 4, plan.params[0].dimension
+        r, a, tile_x = tile.r, tile.a, tile.x
         step = np.uint64(run.step)
-        for q in range(cuda.threadIdx.x, rows * blocks, cuda.blockDim.x):
+        for q in range(cuda.threadIdx.x, tile.rows * blocks, cuda.blockDim.x):
             i, b = q // blocks, q % blocks
-            w = philox(np.uint64(b), np.uint64(first + a + i), step, INITIAL, seed, stream)
+            particle = pop.first + a + i
+            w = philox(np.uint64(b), np.uint64(particle), step, INITIAL, seed, stream)
             z0, z1 = normal_pair(w[0], w[1])
             z2, z3 = normal_pair(w[2], w[3])
             z = (z0, z1, z2, z3)
@@ -62,11 +65,11 @@ def draw_of(shape: Shape) -> Any:
                 j = 4 * b + k
                 v = real(0.0)
                 if j < d:
-                    v = scattered(p, box, first, a + i, j, z, w)
-                tile[i * across + j] = v
-                x[r, a + i, j] = v
+                    v = scattered(plan, particle, j, z, w)
+                tile_x[i * tile.across + j] = v
+                pop.x[r, a + i, j] = v
                 if memory:
-                    y[r, a + i, j] = v
+                    pop.y[r, a + i, j] = v
 
     return draw
 
@@ -125,11 +128,14 @@ def move_of(shape: Shape) -> Any:
         return confined(new, one_of(k, low), one_of(k, high), center), away
 
     @cuda.jit(device=True)
-    def move(
-        p, run, box, limits, seed, stream, first, members, flat, x, y, energy, c, factor, r, a,
-        rows, d, dp, tile, across, lengths, pulls, others, others_energy, offset,
-    ):  # fmt: skip
-        """Move the particles a .. a + rows - 1 of ``members``; the thread's (x - c)^2, or 0."""
+    def move(plan, run, seed, stream, fours, pop, members, center, tile, room, offset):
+        """Move the particles of a tile, which are of ``members``; the thread's (x - c)^2, or 0."""
+        p, first, x, y = plan.params[0], pop.first, pop.x, pop.y
+        d, dp = p.dimension, x.shape[2]
+        flat, limits, factor = fours.x, fours.limits, center.factor
+        r, a, rows, tile_x, across = tile
+        pulls, lengths, lengths_own = room.work[2], room.work[3], room.work[4]
+        c = center.c[r]
         me, blocks = cuda.threadIdx.x, dp // 4
         iteration = np.uint64(run.step + 1)
         root = math.sqrt(run.dt)
@@ -141,28 +147,26 @@ def move_of(shape: Shape) -> Any:
             sigma = real(run.sigma * math.sqrt(-math.expm1(-2.0 * p.lam * run.dt)))
         if polarized:
             inverse = (run.alpha if p.kernel_scaled else 1.0) / (2.0 * p.kappa * p.kappa)
-            own_consensus(
-                run.alpha, inverse, offset, x[r], a, rows, d, others[r], others_energy[r], tile,
-                across,
-            )  # fmt: skip
+            points, energies = center.points[r], center.energies[r]
+            own_consensus(run.alpha, inverse, offset, x[r], d, points, energies, tile)
             cuda.syncthreads()
         if isotropic or gated or memory:
             for i in range(me, rows, cuda.blockDim.x):
                 m = members[a + i] if batches else a + i
                 share = drift
                 if gated:
-                    share *= _gate(gate, p.gate_eps, energy[r, m], run.at_consensus)
+                    share *= _gate(gate, p.gate_eps, pop.energy[r, m], run.at_consensus)
                 pulls[i] = share
                 if isotropic:
                     away, mine = 0.0, 0.0
                     for j in range(d):
                         v = float(x[r, m, j])
-                        center = tile[i * across + j] if polarized else c[r, j]
-                        away += (v - center) * (v - center)
+                        middle = tile_x[i * across + j] if polarized else c[j]
+                        away += (v - middle) * (v - middle)
                         if memory:
                             mine += (v - y[r, m, j]) * (v - y[r, m, j])
-                    lengths[0, i] = math.sqrt(away)
-                    lengths[1, i] = math.sqrt(mine)
+                    lengths[i] = math.sqrt(away)
+                    lengths_own[i] = math.sqrt(mine)
             cuda.syncthreads()
         if affine:
             for q in range(me, rows * blocks, cuda.blockDim.x):
@@ -170,7 +174,7 @@ def move_of(shape: Shape) -> Any:
                 particle = np.uint64(first + (members[a + i] if batches else a + i))
                 z = four(seed, stream, iteration, NOISE, particle, np.uint64(b))
                 for k in range(4):
-                    tile[i * across + 4 * b + k] = one_of(k, z)
+                    tile_x[i * across + 4 * b + k] = one_of(k, z)
             cuda.syncthreads()
         kick = kicks and run.kick > 0
         thrown = real(p.kick_sigma * root)
@@ -189,12 +193,12 @@ def move_of(shape: Shape) -> Any:
             # What takes a while to come is asked for before anything is written.
             v, own = four_at(flat, at), (real(0.0), real(0.0), real(0.0), real(0.0))
             if polarized:
-                center = (
-                    real(tile[here]), real(tile[here + one]), real(tile[here + two]),
-                    real(tile[here + three]),
+                about = (
+                    real(tile_x[here]), real(tile_x[here + one]), real(tile_x[here + two]),
+                    real(tile_x[here + three]),
                 )  # fmt: skip
             else:
-                center = reals_at(c[r], j)
+                about = reals_at(c, j)
             low, high, width = own, own, own
             if memory:
                 own = four_at(y[r, m], j)
@@ -204,7 +208,7 @@ def move_of(shape: Shape) -> Any:
             if affine:  # rows of the factor are zero before their diagonal
                 z0, z1, z2, z3 = real(0.0), real(0.0), real(0.0), real(0.0)
                 for k in range(min(d, 4 * b + 4)):
-                    xi = real(tile[i * across + k])
+                    xi = real(tile_x[i * across + k])
                     f0, f1, f2, f3 = reals_at(factor[r, k], j)
                     z0, z1, z2, z3 = z0 + xi * f0, z1 + xi * f1, z2 + xi * f2, z3 + xi * f3
                 z = (z0, z1, z2, z3)
@@ -215,22 +219,23 @@ def move_of(shape: Shape) -> Any:
                 zm = four(seed, stream, iteration, MEMORY_NOISE, particle, block)
             if kick:
                 zk = four(seed, stream, iteration, KICK, particle, block)
-                width = reals_at(box[4], j)
+                width = reals_at(plan.width, j)
             if masked and 4 * b + 4 > d:
                 z, zm = first_of(z, d - 4 * b), first_of(zm, d - 4 * b)
             by = By(
                 sigma, real(pulls[i]) if gated else real(drift), truncation,
-                real(lengths[0, i]) if isotropic else truncation,
-                real(lengths[1, i]) if isotropic else truncation,
+                real(lengths[i]) if isotropic else truncation,
+                real(lengths_own[i]) if isotropic else truncation,
                 back, shaken, thrown, kick,
             )  # fmt: skip
-            x0, away0 = moved(0, v, own, center, low, high, width, z, zm, zk, by)
-            x1, away1 = moved(1, v, own, center, low, high, width, z, zm, zk, by)
-            x2, away2 = moved(2, v, own, center, low, high, width, z, zm, zk, by)
-            x3, away3 = moved(3, v, own, center, low, high, width, z, zm, zk, by)
+            x0, away0 = moved(0, v, own, about, low, high, width, z, zm, zk, by)
+            x1, away1 = moved(1, v, own, about, low, high, width, z, zm, zk, by)
+            x2, away2 = moved(2, v, own, about, low, high, width, z, zm, zk, by)
+            x3, away3 = moved(3, v, own, about, low, high, width, z, zm, zk, by)
             put_four(flat, at, (x0, x1, x2, x3))
             if not affine:  # others still need what is there
-                tile[here], tile[here + one], tile[here + two], tile[here + three] = x0, x1, x2, x3
+                tile_x[here], tile_x[here + one] = x0, x1
+                tile_x[here + two], tile_x[here + three] = x2, x3
             if measured:
                 for away in (away0, away1, away2, away3):
                     squares += float(away) * float(away)
@@ -240,7 +245,7 @@ def move_of(shape: Shape) -> Any:
         if affine and not batches:  # those who are evaluated are another tile
             cuda.syncthreads()
             for q in range(me, rows * dp, cuda.blockDim.x):
-                tile[q // dp * across + q % dp] = x[r, a + q // dp, q % dp]
+                tile_x[q // dp * across + q % dp] = x[r, a + q // dp, q % dp]
         return squares
 
     return move

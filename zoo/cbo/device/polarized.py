@@ -10,15 +10,15 @@ from zoo.cuda import cuda
 
 
 @cuda.jit(device=True)
-def own_consensus(alpha, inverse, offset, x, a, rows, d, points, energies, tile, across):
-    """Consensus of the particles a .. a + rows - 1, coordinate j of the i-th at i across + j.
+def own_consensus(alpha, inverse, offset, x, d, points, energies, tile):
+    """Consensus of each particle of a tile, into the tile.
 
     The formula is that of :func:`zoo.cbo.dynamics.polarized_consensus`; ``points`` and ``energies``
     are those of all particles before anyone has moved, and a thread has a particle.
     """
-    n = len(energies)
-    for i in range(cuda.threadIdx.x, rows, cuda.blockDim.x):
-        lowest, at = np.inf, i * across
+    n, a, found = len(energies), tile.a, tile.x
+    for i in range(cuda.threadIdx.x, tile.rows, cuda.blockDim.x):
+        lowest, at = np.inf, i * tile.across
         for m in range(n):
             distance = 0.0
             for j in range(d):
@@ -26,7 +26,7 @@ def own_consensus(alpha, inverse, offset, x, a, rows, d, points, energies, tile,
                 distance += away * away
             lowest = min(lowest, alpha * (energies[m] - offset) + inverse * distance)
         for j in range(x.shape[1]):
-            tile[at + j] = x[a + i, j] if lowest == np.inf else 0.0
+            found[at + j] = x[a + i, j] if lowest == np.inf else 0.0
         if lowest == np.inf:
             continue
         total = 0.0
@@ -40,6 +40,6 @@ def own_consensus(alpha, inverse, offset, x, a, rows, d, points, energies, tile,
             if weight > 0.0:
                 total += weight
                 for j in range(d):
-                    tile[at + j] += weight * float(points[m, j])
+                    found[at + j] += weight * float(points[m, j])
         for j in range(d):
-            tile[at + j] /= total
+            found[at + j] /= total

@@ -38,6 +38,8 @@ class Shape:
         float64 or float32: of positions, of what moves them, and of what objectives see.
     shared : bool
         Whether a tile is in shared memory.
+    alone : bool
+        Whether a block has whole runs to itself, and waits for no other.
     many : bool
         Whether a run has so many groups that all blocks add up their sums.
     noise, boundary, gate : int
@@ -51,6 +53,7 @@ class Shape:
 
     real: str
     shared: bool
+    alone: bool
     many: bool
     noise: int
     boundary: int
@@ -93,10 +96,12 @@ def added_by_all(groups: int) -> bool:
     return groups > _FEW
 
 
-def blocks_of(kernel: Any, items: int, bytes_shared: int) -> int:
-    """Blocks to launch: no more than can be there at once."""
+def blocks_of(kernel: Any, alone: bool, items: int, bytes_shared: int) -> int:
+    """Blocks to launch: where they wait for each other, no more than can be there at once."""
     if SIMULATED:
         return 1
+    if alone:
+        return min(items, 64 * multiprocessors())
     *_, compiled = kernel.overloads.values()
     most = compiled.max_cooperative_grid_blocks(THREADS, bytes_shared)
     return int(min(items, most, 8 * multiprocessors()))
