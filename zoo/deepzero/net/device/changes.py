@@ -19,6 +19,7 @@ from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.coordinates import located
 from zoo.deepzero.net.device.convolution import MAP, MOST, SINGLE, convolution
 from zoo.deepzero.net.device.following import WARPS, following
+from zoo.deepzero.net.device.resident import Scratch
 
 _SUMS = 3 * MOST
 
@@ -45,11 +46,19 @@ def changes(real: Any) -> Changes:
     small, large = convolution(real, SINGLE, True), convolution(real, MAP, True)
 
     @cuda.jit(device=True)
-    def follow(
-        table, bases, a_at, k, channel, weights, theta, inverse, z, gap, u, dz, da, held, factors,
-        length, n,
-    ):  # fmt: skip
+    def scratch_of(all_dz, all_da):
+        return Scratch(
+            all_dz[cuda.blockIdx.x],
+            all_da[cuda.blockIdx.x],
+            cuda.shared.array((WARPS, _SUMS), float64),
+            cuda.shared.array((MOST, 3), real),
+            cuda.shared.array(WARPS, float64),
+        )
+
+    @cuda.jit(device=True)
+    def follow(net, a_at, k, channel, cache, scratch, size):
         """Changes of the logits, the first rows of dz, from those of a channel's activation."""
+        table, dz, da = net.table, scratch.dz, scratch.da
         sums = cuda.local.array(_SUMS, real)
         last = len(table) - 1
         for m in range(k + 1, last + 1):
@@ -64,31 +73,27 @@ def changes(real: Any) -> Changes:
                 to = c0 if m == last else 0
                 if pixels == 1:
                     small(
-                        stage, da, x_at, begin, end, weights, bases[m], theta, c0, 0, pixels, dz,
-                        to, z, sums, length, n,
+                        stage, net.bases[m], cache, da, x_at, begin, end, c0, 0, pixels, dz, to,
+                        sums, size,
                     )  # fmt: skip
                 else:
                     large(
-                        stage, da, x_at, begin, end, weights, bases[m], theta, c0, 0, pixels, dz,
-                        to, z, sums, length, n,
+                        stage, net.bases[m], cache, da, x_at, begin, end, c0, 0, pixels, dz, to,
+                        sums, size,
                     )  # fmt: skip
                 if m == last:
                     continue
-                normalize(stage, c0, channels, sums, held, factors, inverse, theta, n)
+                normalize(stage, c0, channels, sums, cache, scratch, size.n)
                 count = min(channels, stage[col.C] - c0)
                 scaled = stage[col.GAMMA] >= 0
                 out_at = stage[col.OUT_AT] - a_at + c0 * stage[col.H] * stage[col.W]
-                finish(
-                    stage, k, channel, c0, count, scaled, factors, dz, da, z, gap, u, out_at, a_at,
-                    length, n,
-                )  # fmt: skip
+                finish(stage, k, channel, c0, count, scaled, cache, scratch, out_at, a_at, size)
 
     @cuda.jit(device=True)
-    def total_change(
-        table, bases, a_at, k, i, mu, weights, theta, a, z, gap, u, p, y, whole, inverse, dz, da,
-        held, factors, scratch, length, n,
-    ):  # fmt: skip
+    def total_change(net, a_at, k, i, mu, cache, scratch, size):
         """Sum of the changes of the losses from that of parameter i, which is of stage k."""
+        table, dz = net.table, scratch.dz
+        length, n = size
         sums = cuda.local.array(_SUMS, real)
         stage, last = table[k], len(table) - 1
         c, cin, row, column = _located(stage, i)
@@ -99,55 +104,42 @@ def changes(real: Any) -> Changes:
                 d = real(mu)
                 if cin >= 0:
                     q = (cin * stage[col.HIN] + row) * stage[col.WIN] + column
-                    d *= a[np.uint64((stage[col.IN_AT] + q) * length + b)]
+                    d *= cache.a[np.uint64((stage[col.IN_AT] + q) * length + b)]
                 dz[np.uint64(b)] = d
         else:
             for q in range(3):
                 sums[q] = zero
-            shift(stage, c, cin, row, column, mu, a, z, inverse, dz, sums, length, n)
+            shift(stage, c, cin, row, column, mu, cache, dz, sums, size)
             scaled = stage[col.GAMMA] >= 0 and cin >= -1
-            normalize(stage, c, 1, sums, held, factors, inverse, theta, n)
+            normalize(stage, c, 1, sums, cache, scratch, n)
             out_at = stage[col.OUT_AT] - a_at + c * stage[col.H] * stage[col.W]
-            found = finish(
-                stage, k, -1, c, 1, scaled, factors, dz, da, z, gap, u, out_at, a_at, length, n
-            )
+            found = finish(stage, k, -1, c, 1, scaled, cache, scratch, out_at, a_at, size)
             if not cuda.syncthreads_or(np.int32(found)):  # its unit is dead, or its inputs are zero
                 return 0.0
-            follow(
-                table, bases, a_at, k, c, weights, theta, inverse, z, gap, u, dz, da, held, factors,
-                length, n,
-            )  # fmt: skip
+            follow(net, a_at, k, c, cache, scratch, size)
         change = 0.0
         for b in range(cuda.threadIdx.x, n, cuda.blockDim.x):
-            change += loss_change(table, a, p, y, whole, dz, b, length, only, length, b)
-        return block_total(change, scratch)
+            change += loss_change(table, cache, dz, b, length, only, length, b)
+        return block_total(change, scratch.sums)
 
     @_kernel
-    def cge(
-        table, bases, a_at, coordinates, mu, central, weights, theta, a, z, gap, u, p, y, whole,
-        inverse, all_dz, all_da, g, length, n,
-    ):  # fmt: skip
+    def cge(net, a_at, coordinates, mu, central, cache, all_dz, all_da, g, size):
         """Derivatives by coordinates; see :func:`zoo.deepzero.net.coordinates.cge`.
 
         All of them are of stages whose activations are rows ``a_at`` and beyond.
         """
-        held = cuda.shared.array((WARPS, _SUMS), float64)
-        factors = cuda.shared.array((MOST, 3), real)
-        scratch = cuda.shared.array(WARPS, float64)
-        dz, da = all_dz[cuda.blockIdx.x], all_da[cuda.blockIdx.x]
+        scratch = scratch_of(all_dz, all_da)
         for at in range(cuda.blockIdx.x, len(coordinates), cuda.gridDim.x):
-            i, k = coordinates[at], len(table) - 1
-            while table[k, col.WEIGHT] > i:
+            i, k = coordinates[at], len(net.table) - 1
+            while net.table[k, col.WEIGHT] > i:
                 k -= 1
             change = 0.0
             for back in range(1 + central):
-                part = total_change(
-                    table, bases, a_at, k, i, -mu if back else mu, weights, theta, a, z, gap, u, p,
-                    y, whole, inverse, dz, da, held, factors, scratch, length, n,
-                )  # fmt: skip
+                step = -mu if back else mu
+                part = total_change(net, a_at, k, i, step, cache, scratch, size)
                 change += -part if back else part
             if cuda.threadIdx.x == 0:
-                g[at] = change / ((1 + central) * mu * n)
+                g[at] = change / ((1 + central) * mu * size.n)
 
     @cuda.jit(device=True)
     def only_first(stage, c, pixel, gap, dz, length, b):
@@ -163,19 +155,14 @@ def changes(real: Any) -> Changes:
                     dz[np.uint64(pixel * length + b)] = zero
 
     @_kernel
-    def probe(
-        table, bases, a_at, items, mu, weights, theta, a, z, gap, u, p, y, whole, inverse, all_dz,
-        all_da, mass, g, length, n,
-    ):  # fmt: skip
+    def probe(net, a_at, items, mu, cache, all_dz, all_da, mass, g, size):
         """Node probes of pixels of units; see :mod:`zoo.deepzero.net.nodes`.
 
         ``items`` are (stage, channel, first pixel, end), and g has a row for each of them.
         """
-        held = cuda.shared.array((WARPS, _SUMS), float64)
-        factors = cuda.shared.array((MOST, 3), real)
-        scratch = cuda.shared.array(WARPS, float64)
-        dz, da = all_dz[cuda.blockIdx.x], all_da[cuda.blockIdx.x]
-        delta = mass[cuda.blockIdx.x]
+        scratch = scratch_of(all_dz, all_da)
+        table, dz, delta = net.table, scratch.dz, mass[cuda.blockIdx.x]
+        length, n = size
         me, wide = cuda.threadIdx.x, cuda.blockDim.x
         last = len(table) - 1
         for at in range(cuda.blockIdx.x, len(items), cuda.gridDim.x):
@@ -191,18 +178,12 @@ def changes(real: Any) -> Changes:
                 if k < last:
                     if stage[col.MAXPOOL] > 1:
                         for b in range(me, n, wide):
-                            only_first(stage, c, pixel, gap, dz, length, b)
+                            only_first(stage, c, pixel, cache.gap, dz, length, b)
                     out_at = stage[col.OUT_AT] - a_at + c * stage[col.H] * stage[col.W]
-                    finish(
-                        stage, k, -1, c, 1, False, factors, dz, da, z, gap, u, out_at, a_at,
-                        length, n,
-                    )  # fmt: skip
-                    follow(
-                        table, bases, a_at, k, c, weights, theta, inverse, z, gap, u, dz, da, held,
-                        factors, length, n,
-                    )  # fmt: skip
+                    finish(stage, k, -1, c, 1, False, cache, scratch, out_at, a_at, size)
+                    follow(net, a_at, k, c, cache, scratch, size)
                 for b in range(me, n, wide):
-                    delta[b] = loss_change(table, a, p, y, whole, dz, b, length, only, length, b)
+                    delta[b] = loss_change(table, cache, dz, b, length, only, length, b)
                 y0 = pixel // stage[col.WCONV] * stage[col.STRIDE] - stage[col.PADDING]
                 x0 = pixel % stage[col.WCONV] * stage[col.STRIDE] - stage[col.PADDING]
                 for q in range(stage[col.CIN] * taps + (stage[col.BIAS] >= 0)):
@@ -215,8 +196,9 @@ def changes(real: Any) -> Changes:
                         r = stage[col.IN_AT] + (q // taps * stage[col.HIN] + yy) * stage[col.WIN]
                         total = 0.0
                         for b in range(me, n, wide):
-                            total += delta[b] * (1.0 if bias else float64(a[(r + xx) * length + b]))
-                        total = block_total(total, scratch)
+                            entered = 1.0 if bias else float64(cache.a[(r + xx) * length + b])
+                            total += delta[b] * entered
+                        total = block_total(total, scratch.sums)
                         if me == 0:
                             g[at, q] += total / (mu * n)
 

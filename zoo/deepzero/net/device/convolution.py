@@ -41,18 +41,18 @@ def convolution(real: Any, tile: tuple[int, int], changing: bool) -> Any:
     bits, which takes half the instructions.
     """
     many, channels = tile
-    size = many * channels
+    tiled = many * channels
     zero = real(0)
 
     @cuda.jit(device=True)
-    def convolve(
-        stage, x, x_at, first, last, weights, base, theta, c0, begin, end, out, out_at, z, sums,
-        length, n,
-    ):  # fmt: skip
+    def convolve(stage, base, cache, x, x_at, first, last, c0, begin, end, out, out_at, sums, size):
         """Rows ``out_at + c pixels + r`` of ``out``: channel c0 + c of pixel begin <= r < end.
 
-        Of x only the channels ``first <= c < last`` count, and row ``x_at`` is the first one's.
+        Of x only the channels ``first <= c < last`` count, and row ``x_at`` is the first one's. The
+        stage's weights begin at ``base``.
         """
+        weights, theta, z = cache.weights, cache.theta, cache.z
+        length, n = size
         hin, win, wout = stage[col.HIN], stage[col.WIN], stage[col.WCONV]
         kh, kw, fan = stage[col.KH], stage[col.KW], stage[col.CIN]
         stride, padding = stage[col.STRIDE], stage[col.PADDING]
@@ -61,7 +61,7 @@ def convolution(real: Any, tile: tuple[int, int], changing: bool) -> Any:
         left = min(channels, stage[col.C] - c0)
         step = np.uint32(stage[STEP])
         normalized, z_at = stage[col.GAMMA] >= 0, stage[col.Z_AT] + c0 * pixels
-        held = cuda.local.array(size, real)
+        held = cuda.local.array(tiled, real)
         value = cuda.local.array(many, real)
         place = cuda.local.array(many, uint32)
         origin = cuda.local.array(many, int64)

@@ -16,6 +16,7 @@ from zoo.deepzero.net.device.changes import changes
 from zoo.deepzero.net.device.convolution import tile_of
 from zoo.deepzero.net.device.following import THREADS
 from zoo.deepzero.net.device.passes import WIDE, passes
+from zoo.deepzero.net.device.resident import Cache, Net, Size, new_cache
 from zoo.deepzero.net.device.stacked import Plain, Stacked, Torch
 from zoo.deepzero.net.network import Network
 from zoo.deepzero.net.plan import Plan
@@ -31,24 +32,6 @@ _PIECE = 1e12
 _PROBED = 16
 #: Samples that rows are a multiple of, so that a warp's numbers begin where a sector does.
 _ALIGNED = 1 if SIMULATED else 32
-
-
-class Held:
-    """A batch, and what a pass over it has left; the names are those of :class:`Cache`."""
-
-    def __init__(self, plan: Plan, length: int) -> None:
-        sizes, put = plan.sizes, cuda.to_device
-
-        def rows(name: str) -> Any:
-            return put(np.zeros(max(1, sizes[name]) * length, plan.dtype))
-
-        self.a, self.z, self.gap, self.u, self.p = map(rows, ("a", "z", "gap", "u", "classes"))
-        self.theta = put(np.zeros(plan.network.parameters, plan.dtype))
-        self.weights: Any = None
-        self.y = put(np.zeros(plan.samples, np.int64))
-        self.whole = put(np.zeros(plan.samples))
-        self.inverse = put(np.zeros(max(1, sizes["channels"])))
-        self.moments = put(np.zeros((max(1, sizes["channels"]), 2)))
 
 
 class DeviceEngine:
@@ -90,15 +73,15 @@ class DeviceEngine:
             raise InputError("batches are too large for a GPU: all activations of one must be "
                              "fewer than 2^32")  # fmt: skip
         order, bases = turned(network)
-        self._bases_here, self._padded = bases, len(order)
+        self._padded = len(order)
         table = self.plan.table
         steps = table[:, col.HIN] * table[:, col.WIN] * self._length
-        self._table = cuda.to_device(np.column_stack([table, steps]))
-        self._bases, self._order = cuda.to_device(bases), cuda.to_device(order)
+        self._net = Net(cuda.to_device(np.column_stack([table, steps])), cuda.to_device(bases))
+        self._order = cuda.to_device(order)
         self._conv = self._zeros(self.plan.sizes["conv"])
         self._result = cuda.to_device(np.zeros(2))
-        self._base = self._held()
-        self._other: Held | None = None
+        self._base = self._new_cache()
+        self._other: Cache | None = None
         self._change = change_costs(network, samples, False)
         self._unit = unit_costs(network, samples)
         self._scratch: dict[int, Any] = {}
@@ -106,19 +89,19 @@ class DeviceEngine:
         if stacked:
             real = self.plan.dtype
             library = Plain(real) if SIMULATED else Torch(real)
-            self._stacked = Stacked(
-                network, self._table, self._bases, real, self._length, library, _memory() // 4
-            )
+            self._stacked = Stacked(network, self._net, real, self._length, library, _memory() // 4)
         self._threads = min(THREADS, self._length)
         self.moments: Array = np.zeros((self.plan.sizes["channels"], 2))
 
     def _zeros(self, rows: int) -> Any:
         return cuda.to_device(np.zeros(max(1, rows) * self._length, self.plan.dtype))
 
-    def _held(self) -> Held:
-        held = Held(self.plan, self._length)
-        held.weights = cuda.to_device(np.zeros(self._padded, self.plan.dtype))
-        return held
+    def _new_cache(self) -> Cache:
+        return new_cache(self.plan, self._length, self._padded)
+
+    @property
+    def _size(self) -> Size:
+        return Size(self._length, self.samples)
 
     def load(self, x: Any, y: Ints) -> None:
         """Take up a batch: inputs (n, channels, height, width) and labels (n,)."""
@@ -130,10 +113,10 @@ class DeviceEngine:
         if self._other is not None:
             self._fill(self._other)
 
-    def _fill(self, held: Held) -> None:
+    def _fill(self, cache: Cache) -> None:
         blocks = 1 if SIMULATED else -(-self._inputs.shape[1] * self._length // WIDE)
-        self._passes.lay[blocks, WIDE](self._inputs, held.a, self._length)
-        held.y.copy_to_device(self._labels)
+        self._passes.lay[blocks, WIDE](self._inputs, cache.a, self._length)
+        cache.y.copy_to_device(self._labels)
 
     def base(self, theta: Array) -> float:
         """Mean loss of the batch at ``theta``, from which changes will start."""
@@ -146,7 +129,7 @@ class DeviceEngine:
     def loss(self, theta: Array) -> float:
         """Mean loss of the batch at ``theta``; changes still start from the last base."""
         if self._other is None:
-            self._other = self._held()
+            self._other = self._new_cache()
             self._fill(self._other)
         return self._pass(self._other, theta, True)[0] / self.samples
 
@@ -157,29 +140,21 @@ class DeviceEngine:
             self._base.moments.copy_to_device(np.ascontiguousarray(moments))
         return self._pass(self._base, theta, False)
 
-    def _pass(self, held: Held, theta: Array, training: bool) -> tuple[float, int]:
+    def _pass(self, cache: Cache, theta: Array, training: bool) -> tuple[float, int]:
         if self.cancelled():
             raise Interrupted
-        run, n = self._passes, self.samples
+        run, net, conv, size = self._passes, self._net, self._conv, self._size
         with np.errstate(over="ignore"):  # then the loss is not finite, as will be told
-            held.theta.copy_to_device(theta.astype(self.plan.dtype))
-        run.turn[-(-self._padded // WIDE), WIDE](held.theta, self._order, held.weights)
+            cache.theta.copy_to_device(theta.astype(self.plan.dtype))
+        run.turn[-(-self._padded // WIDE), WIDE](cache.theta, self._order, cache.weights)
         for k, stage in enumerate(self.network.stages):
             pixels = stage.height_conv * stage.width_conv
             many, channels = tile_of(pixels)
             grid = -(-stage.channels // channels), -(-pixels // (2 * many))
-            run.convolve[grid, self._threads](
-                self._table, k, held.a, held.theta, held.weights, self._bases_here[k], self._conv,
-                self._length, n,
-            )  # fmt: skip
-            run.finish[stage.channels, WIDE](
-                self._table, k, held.theta, self._conv, held.a, held.z, held.gap, held.u,
-                held.inverse, held.moments, self._length, n, training,
-            )  # fmt: skip
-        run.softmax[1, WIDE](
-            self.plan.table[-1, col.OUT_AT], self.network.classes, held.a, held.p, held.y,
-            held.whole, self._result, self._length, n,
-        )  # fmt: skip
+            run.convolve[grid, self._threads](net, k, cache, conv, size)
+            run.finish[stage.channels, WIDE](net, k, cache, conv, size, training)
+        logits = self.plan.table[-1, col.OUT_AT]
+        run.softmax[1, WIDE](logits, self.network.classes, cache, self._result, size)
         total, right = self._result.copy_to_host()
         return float(total), int(right)
 
@@ -229,8 +204,8 @@ class DeviceEngine:
         def launch(first: int, last: int, dz: Any, da: Any) -> None:
             out = cuda.device_array(last - first, np.float64)
             self._changes.cge[min(len(dz), last - first), self._threads](
-                self._table, self._bases, a_at, cuda.to_device(chosen[first:last]), mu,
-                int(central), *self._given(), dz, da, out, self._length, self.samples,
+                self._net, a_at, cuda.to_device(chosen[first:last]), mu, int(central),
+                self._base, dz, da, out, self._size,
             )  # fmt: skip
             out.copy_to_host(g[first:last])
 
@@ -257,8 +232,8 @@ class DeviceEngine:
             out = cuda.to_device(np.zeros((last - first, widest)))
             mass = cuda.device_array((len(dz), self._length), np.float64)
             self._changes.probe[min(len(dz), last - first), self._threads](
-                self._table, self._bases, a_at, cuda.to_device(given[first:last]), mu,
-                *self._given(), dz, da, mass, out, self._length, self.samples,
+                self._net, a_at, cuda.to_device(given[first:last]), mu, self._base, dz, da, mass,
+                out, self._size,
             )  # fmt: skip
             out.copy_to_host(parts[first:last])
 
@@ -268,12 +243,6 @@ class DeviceEngine:
         return np.concatenate(
             [np.zeros(0), *(row[:size] for row, size in zip(sums, sizes, strict=True))]
         )
-
-    def _given(self) -> tuple[Any, ...]:
-        """What changes start from, as the kernels take it."""
-        held = self._base
-        names = ("weights", "theta", "a", "z", "gap", "u", "p", "y", "whole", "inverse")
-        return tuple(getattr(held, name) for name in names)
 
     def _in_pieces(
         self, launch: Callable[[int, int, Any, Any], None], costs: Array, begin: int

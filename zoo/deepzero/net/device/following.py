@@ -78,9 +78,9 @@ def following(real: Any) -> Following:
         return real(before + change), real(change), real((before + change) * mean)
 
     @cuda.jit(device=True)
-    def normalize(stage, c0, channels, sums, held, factors, inverses, theta, n):
-        """Factors of some channels, into ``factors``, from the sums of this thread."""
-        me = cuda.threadIdx.x
+    def normalize(stage, c0, channels, sums, cache, scratch, n):
+        """Factors of some channels, into ``scratch``, from the sums of this thread."""
+        me, held, factors = cuda.threadIdx.x, scratch.held, scratch.factors
         if stage[col.GAMMA] < 0:
             return
         count = stage[col.HCONV] * stage[col.WCONV] * n
@@ -100,22 +100,23 @@ def following(real: Any) -> Following:
             factors[c, 0], factors[c, 1], factors[c, 2] = factors_of(
                 total / count,
                 (2.0 * mixed + squares) / count,
-                inverses[stage[col.CHANNEL_AT] + c0 + c],
-                theta[stage[col.GAMMA] + c0 + c],
+                cache.inverse[stage[col.CHANNEL_AT] + c0 + c],
+                cache.theta[stage[col.GAMMA] + c0 + c],
             )
         cuda.syncthreads()
 
     @cuda.jit(device=True)
-    def finish(
-        stage, k, channel, c0, count, scaled, factors, dz, da, z, gap, u, out_at, a_at, length, n
-    ):  # fmt: skip
+    def finish(stage, k, channel, c0, count, scaled, cache, scratch, out_at, a_at, size):
         """Changes of the activations of ``count`` channels from those of their convolutions.
 
         They go into rows from ``out_at`` on of da, whose first row is row ``a_at`` of all
         activations. A shortcut from the stage after k has changed in one channel only. Returns
         whether anything has changed for this thread's samples.
         """
-        size, wconv = stage[col.MAXPOOL], stage[col.WCONV]
+        dz, da, factors = scratch.dz, scratch.da, scratch.factors
+        z, gap, u = cache.z, cache.gap, cache.u
+        length, n = size
+        window, wconv = stage[col.MAXPOOL], stage[col.WCONV]
         pixels, rows = stage[col.HCONV] * wconv, stage[col.H] * stage[col.W]
         hpool, wpool = stage[col.HPOOL], stage[col.WPOOL]
         high, across = stage[col.AVERAGE_H], stage[col.AVERAGE_W]
@@ -142,8 +143,8 @@ def following(real: Any) -> Following:
                         for y in range(row * high, row * high + high):
                             for x in range(column * across, column * across + across):
                                 most = zero
-                                for yy in range(y * size, y * size + size):
-                                    for xx in range(x * size, x * size + size):
+                                for yy in range(y * window, y * window + window):
+                                    for xx in range(x * window, x * window + window):
                                         pixel = yy * wconv + xx
                                         d = dz[np.uint64((c * pixels + pixel) * length + b)]
                                         own = (c0 + c) * pixels + pixel
@@ -154,10 +155,10 @@ def following(real: Any) -> Following:
                                             q = source * high_from + yy * step
                                             q = q * wide_from + xx * step + from_at
                                             d += da[np.uint64(q * length + b)]
-                                        if size > 1:
+                                        if window > 1:
                                             at = (gap_at + own) * length + b
                                             d += gap[np.uint64(at)]
-                                        first = yy == y * size and xx == x * size
+                                        first = yy == y * window and xx == x * window
                                         if first or not d <= most:
                                             most = d
                                 q = ((c0 + c) * hpool + y) * wpool + x + u_at
@@ -180,12 +181,12 @@ def following(real: Any) -> Following:
         return value * x
 
     @cuda.jit(device=True)
-    def loss_change(table, a, p, y, whole, dz, start, step, only, length, b):
+    def loss_change(table, cache, dz, start, step, only, length, b):
         """Change of the loss of sample b from those of its logits; see zoo.deepzero.net.loss.
 
         Those are ``start`` and so on in steps of ``step`` in dz; of one logit only, or -1: of all.
         """
-        stage = table[len(table) - 1]
+        stage, p = table[len(table) - 1], cache.p
         classes, at = stage[col.C], stage[col.OUT_AT]
         first, last = (only, only + 1) if only >= 0 else (0, classes)
         most, own = zero, zero
@@ -194,7 +195,7 @@ def following(real: Any) -> Following:
             size = abs(t)
             if not size <= most:
                 most = size
-            if c == y[b]:
+            if c == cache.y[b]:
                 own = t
         if single and most <= real(_SMALL):
             s = zero
@@ -215,22 +216,23 @@ def following(real: Any) -> Following:
             return math.log1p(s) - own
         highest = -np.inf
         for c in range(classes):
-            t = a[(at + c) * length + b]
+            t = cache.a[(at + c) * length + b]
             if c >= first and c < last:
                 t += dz[np.uint64(start + (c - first) * step)]
             if not float64(t) <= highest:
                 highest = float64(t)
         total = 0.0
         for c in range(classes):
-            t = float64(a[(at + c) * length + b])
+            t = float64(cache.a[(at + c) * length + b])
             if c >= first and c < last:
                 t += float64(dz[np.uint64(start + (c - first) * step)])
             total += math.exp(t - highest)
-        return highest + math.log(total) - whole[b] - own
+        return highest + math.log(total) - cache.whole[b] - own
 
     @cuda.jit(device=True)
-    def shift(stage, c, cin, i, j, mu, a, z, inverse, dz, sums, length, n):
+    def shift(stage, c, cin, i, j, mu, cache, dz, sums, size):
         """Change of a channel's convolution, or normalization, from that of a parameter of it."""
+        length, n = size
         stride, padding, in_at = stage[col.STRIDE], stage[col.PADDING], stage[col.IN_AT]
         hin, win, hconv, wconv = stage[col.HIN], stage[col.WIN], stage[col.HCONV], stage[col.WCONV]
         normalized = stage[col.GAMMA] >= 0
@@ -238,7 +240,7 @@ def following(real: Any) -> Following:
         z_at = stage[col.Z_AT] + c * hconv * wconv
         step = real(mu)
         if cin == -2:
-            step = real(mu * inverse[stage[col.CHANNEL_AT] + c])
+            step = real(mu * cache.inverse[stage[col.CHANNEL_AT] + c])
         r = 0
         for row in range(hconv):
             y = row * stride + i - padding
@@ -250,9 +252,9 @@ def following(real: Any) -> Following:
                 while b < n:
                     d, was = step, zero
                     if normalized:
-                        was = z[np.uint64((z_at + r) * length + b)]
+                        was = cache.z[np.uint64((z_at + r) * length + b)]
                     if cin >= 0:
-                        d = a[np.uint64(q * length + b)] * step if inside else zero
+                        d = cache.a[np.uint64(q * length + b)] * step if inside else zero
                     elif cin == -2:
                         d = was * step
                     dz[np.uint64(r * length + b)] = d

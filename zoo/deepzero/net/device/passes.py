@@ -1,7 +1,6 @@
 """Passes over a batch on a GPU: the kernels that a change of a parameter starts from.
 
-What they compute is that of :mod:`zoo.deepzero.net.forward`; rows have ``length`` numbers, and lie
-in one flat array.
+What they compute is that of :mod:`zoo.deepzero.net.forward`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import float64
 
-from zoo.cuda import SIMULATED, WARP, block_total, cuda, kernel_of_registers, rint
+from zoo.cuda import SIMULATED, WARP, block_total, cuda, kernel, kernel_of_registers, rint
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.device.convolution import MAP, SINGLE, convolution
 from zoo.deepzero.net.forward import EPS
@@ -77,10 +76,10 @@ def passes(real: Any) -> Passes:
         if i < len(weights):
             weights[i] = theta[order[i]] if order[i] >= 0 else real(0)
 
-    @cuda.jit
-    def convolve(table, k, a, theta, weights, base, z, length, n):
+    @kernel
+    def convolve(net, k, cache, conv, size):
         """Convolution of stage k; a block has a tile's channels at some pixels."""
-        stage = table[k]
+        stage, base, a = net.table[k], net.bases[k], cache.a
         pixels = stage[col.HCONV] * stage[col.WCONV]
         none = cuda.local.array(1, real)
         share = (pixels + cuda.gridDim.y - 1) // cuda.gridDim.y
@@ -91,21 +90,23 @@ def passes(real: Any) -> Passes:
         if pixels == 1:
             c = cuda.blockIdx.x * SINGLE[1]
             small(
-                stage, a, stage[col.IN_AT], 0, stage[col.CIN], weights, base, theta, c, begin, end,
-                z, c, z, none, length, n,
+                stage, base, cache, a, stage[col.IN_AT], 0, stage[col.CIN], c, begin, end, conv, c,
+                none, size,
             )  # fmt: skip
         else:
             c = cuda.blockIdx.x * MAP[1]
             large(
-                stage, a, stage[col.IN_AT], 0, stage[col.CIN], weights, base, theta, c, begin, end,
-                z, c * pixels, z, none, length, n,
+                stage, base, cache, a, stage[col.IN_AT], 0, stage[col.CIN], c, begin, end, conv,
+                c * pixels, none, size,
             )  # fmt: skip
 
     @_wide
-    def finish(table, k, theta, conv, a, z, gap, u, inverse, moments, length, n, training):
+    def finish(net, k, cache, conv, size, training):
         """What follows the convolution of a channel; a block has it to itself."""
         scratch = cuda.shared.array(_WARPS, float64)
-        stage, c = table[k], cuda.blockIdx.x
+        stage, c = net.table[k], cuda.blockIdx.x
+        a, z, gap, u, moments = cache.a, cache.z, cache.gap, cache.u, cache.moments
+        length, n = size
         me, wide = cuda.threadIdx.x, cuda.blockDim.x
         pixels, wconv = stage[col.HCONV] * stage[col.WCONV], stage[col.WCONV]
         own = c * pixels * length
@@ -136,11 +137,11 @@ def passes(real: Any) -> Passes:
                 mean, variance = moments[channel, 0], moments[channel, 1]
             into = 1.0 / math.sqrt(variance + EPS) if variance < np.inf else np.nan
             if me == 0:
-                inverse[channel] = into
+                cache.inverse[channel] = into
             centre = real(mean)
             z_at = (stage[col.Z_AT] + c * pixels) * length
-            scale = real(theta[stage[col.GAMMA] + c] * into)
-            shift = theta[stage[col.BETA] + c]
+            scale = real(cache.theta[stage[col.GAMMA] + c] * into)
+            shift = cache.theta[stage[col.BETA] + c]
             for r in range(start, pixels, by):
                 for b in range(lane, n, lanes):
                     at = r * length + b
@@ -156,20 +157,20 @@ def passes(real: Any) -> Passes:
                 for b in range(lane, n, lanes):
                     conv[own + r * length + b] += a[there + b]
         cuda.syncthreads()
-        size, hpool, wpool = stage[col.MAXPOOL], stage[col.HPOOL], stage[col.WPOOL]
+        window, hpool, wpool = stage[col.MAXPOOL], stage[col.HPOOL], stage[col.WPOOL]
         u_at, gap_at = stage[col.U_AT] + c * hpool * wpool, stage[col.GAP_AT] + c * pixels
         for r in range(start, hpool * wpool, by):
-            first = r // wpool * size * wconv + r % wpool * size
+            first = r // wpool * window * wconv + r % wpool * window
             for b in range(lane, n, lanes):
                 most = conv[own + first * length + b]
-                for i in range(1, size * size):
-                    pixel = first + i // size * wconv + i % size
+                for i in range(1, window * window):
+                    pixel = first + i // window * wconv + i % window
                     value = conv[own + pixel * length + b]
                     if not value <= most:  # not finite is to be seen
                         most = value
                 u[(u_at + r) * length + b] = most
-                for i in range(size * size if size > 1 else 0):
-                    pixel = first + i // size * wconv + i % size
+                for i in range(window * window if window > 1 else 0):
+                    pixel = first + i // window * wconv + i % window
                     gap[(gap_at + pixel) * length + b] = conv[own + pixel * length + b] - most
         cuda.syncthreads()
         high, across = stage[col.AVERAGE_H], stage[col.AVERAGE_W]
@@ -187,8 +188,10 @@ def passes(real: Any) -> Passes:
                 a[(out_at + r) * length + b] = total
 
     @_wide
-    def softmax(at, classes, a, p, y, whole, result, length, n):
+    def softmax(at, classes, cache, result, size):
         """Probabilities; the sum of the losses, and how many are right, into ``result``."""
+        a, p, y, whole = cache.a, cache.p, cache.y, cache.whole
+        length, n = size
         scratch = cuda.shared.array(_WARPS, float64)
         total, right = 0.0, 0.0
         for b in range(cuda.threadIdx.x, n, cuda.blockDim.x):

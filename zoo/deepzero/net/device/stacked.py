@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import float64
 
-from zoo.cuda import SIMULATED, block_total, cuda, device_function, kernel_of_registers
+from zoo.cuda import SIMULATED, block_total, cuda, device_function, kernel, kernel_of_registers
 from zoo.deepzero.net import columns as col
 from zoo.deepzero.net.coordinates import located
 from zoo.deepzero.net.device.convolution import MAP, SINGLE
 from zoo.deepzero.net.device.following import THREADS, WARPS, following
+from zoo.deepzero.net.device.resident import Cache, Net, Scratch, Size
 from zoo.deepzero.net.network import Network, Stage
 from zoo.errors import InputError
 
@@ -131,6 +132,14 @@ class Plain:
         return array.reshape(-1)
 
 
+class Turned(NamedTuple):
+    """Rows of a pass that changes start from, as (sample, pixel, channel)."""
+
+    z: Any
+    gap: Any
+    u: Any
+
+
 class Kernels(NamedTuple):
     """Kernels of stacked changes."""
 
@@ -150,45 +159,49 @@ def kernels(real: Any) -> Kernels:
     zero = real(0)
     bent, factors_of, shift, normalize, finish_own, loss_change = following(real)
 
-    @cuda.jit
-    def turn(rows, at, channels, pixels, out, length, n):
+    @kernel
+    def turn(rows, at, channels, pixels, out, size):
         """Rows of (channel, pixel) by sample, as (sample, pixel, channel)."""
+        length, n = size
         for q in range(cuda.grid(1), n * pixels * channels, cuda.gridsize(1)):
             c, rest = q % channels, q // channels
             r = at + c * pixels + rest % pixels
             out[q] = rows[np.uint64(r * length + rest // pixels)]
 
     @_half
-    def begin(table, k, coordinates, mu, theta, a, z, gap, u, inverse, all_dz, da, length, n):
+    def begin(net, k, coordinates, mu, cache, all_dz, da, size):
         """Changes of the coordinates' own channels of stage k's activation, as rows of da."""
         held = cuda.shared.array((WARPS, 3), float64)
         factors = cuda.shared.array((1, 3), real)
         sums = cuda.local.array(3, real)
-        stage, dz = table[k], all_dz[cuda.blockIdx.x]
+        warps = cuda.shared.array(WARPS, float64)
+        stage, dz = net.table[k], all_dz[cuda.blockIdx.x]
         for at in range(cuda.blockIdx.x, len(coordinates), cuda.gridDim.x):
             c, cin, row, column = _located(stage, coordinates[at])
             for q in range(3):
                 sums[q] = zero
-            shift(stage, c, cin, row, column, mu, a, z, inverse, dz, sums, length, n)
+            scratch = Scratch(dz, da[at], held, factors, warps)
+            shift(stage, c, cin, row, column, mu, cache, dz, sums, size)
             scaled = stage[col.GAMMA] >= 0 and cin >= -1
-            normalize(stage, c, 1, sums, held, factors, inverse, theta, n)
-            finish_own(stage, k, -1, c, 1, scaled, factors, dz, da[at], z, gap, u, 0, 0, length, n)
+            normalize(stage, c, 1, sums, cache, scratch, size.n)
+            finish_own(stage, k, -1, c, 1, scaled, cache, scratch, 0, 0, size)
 
-    @cuda.jit
-    def first(table, bases, k, coordinates, da, weights, out, length, n):
+    @kernel
+    def first(net, k, coordinates, da, cache, out, size):
         """Convolution of the one channel that has changed: of pixel y, x of all samples.
 
         A thread has one channel of every so many samples.
         """
-        stage, at = table[k + 1], cuda.blockIdx.x
+        stage, at = net.table[k + 1], cuda.blockIdx.x
+        length, n = size
         channels, wide = stage[col.C], stage[col.WCONV]
         pixels = stage[col.HCONV] * wide
         tile = SINGLE[1] if pixels == 1 else MAP[1]
         padded = (channels + tile - 1) // tile * tile
-        c, _, _, _ = _located(table[k], coordinates[at])
+        c, _, _, _ = _located(net.table[k], coordinates[at])
         stride, padding = stage[col.STRIDE], stage[col.PADDING]
         kh, kw, hin, win = stage[col.KH], stage[col.KW], stage[col.HIN], stage[col.WIN]
-        begins, step, change = bases[k + 1] + c * padded, stage[col.CIN] * padded, da[at]
+        begins, step, change = net.bases[k + 1] + c * padded, stage[col.CIN] * padded, da[at]
         here = min(channels, cuda.blockDim.x)
         side, group = cuda.threadIdx.x % here, cuda.threadIdx.x // here
         groups = cuda.blockDim.x // here
@@ -201,7 +214,7 @@ def kernels(real: Any) -> Kernels:
                         for xx in range(x, x + kw):
                             if yy >= 0 and yy < hin and xx >= 0 and xx < win:
                                 moved = change[np.uint64((yy * win + xx) * length + b)]
-                                total += weights[np.uint64(w)] * moved
+                                total += cache.weights[np.uint64(w)] * moved
                             w += step
                     out[np.uint64(((at * n + b) * pixels + pixel) * channels + o)] = total
 
@@ -237,8 +250,8 @@ def kernels(real: Any) -> Kernels:
                         value += float64(shared[m, other * here + side])
                     parts[k, share, c0 + side, m] = value
 
-    @cuda.jit
-    def factors(stage, parts, inverse, theta, count, out):
+    @kernel
+    def factors(stage, parts, cache, count, out):
         """Factors of the channels of all changes, from their sums."""
         channels = stage[col.C]
         q = cuda.grid(1)
@@ -252,25 +265,25 @@ def kernels(real: Any) -> Kernels:
             out[q, 0], out[q, 1], out[q, 2] = factors_of(
                 total / count,
                 (2.0 * mixed + squares) / count,
-                inverse[stage[col.CHANNEL_AT] + c],
-                theta[stage[col.GAMMA] + c],
+                cache.inverse[stage[col.CHANNEL_AT] + c],
+                cache.theta[stage[col.GAMMA] + c],
             )
 
     def finish_of(windows: bool) -> Any:
         """Kernel for stages with pooling, or without."""
 
         @(_half if windows else _busy)
-        def finish(
-            stage, coordinates, source, origin, d, factors, z, gap, u, added, own, out, length, n
-        ):  # fmt: skip
+        def finish(stage, coordinates, source, origin, d, factors, turned, added, own, out, size):
             """Changes of a stage's activation from those of its convolution, of change blockIdx.x.
 
             ``source`` is 1 where a whole map ``added`` comes with them, 2 where it is the channel
             that has changed first, of stage ``origin``, in rows ``own``.
             """
             k, me = cuda.blockIdx.x, cuda.threadIdx.x
+            length, n = size
+            z, gap, u = turned
             channels, wconv = stage[col.C], stage[col.WCONV]
-            size = stage[col.MAXPOOL] if windows else 1
+            window = stage[col.MAXPOOL] if windows else 1
             pixels, rows = stage[col.HCONV] * wconv, stage[col.H] * stage[col.W]
             high = stage[col.AVERAGE_H] if windows else 1
             across = stage[col.AVERAGE_W] if windows else 1
@@ -307,8 +320,8 @@ def kernels(real: Any) -> Kernels:
                     for yp in range(row * high, row * high + high):
                         for xp in range(x * across, x * across + across):
                             most = zero
-                            for yy in range(yp * size, yp * size + size):
-                                for xx in range(xp * size, xp * size + size):
+                            for yy in range(yp * window, yp * window + window):
+                                for xx in range(xp * window, xp * window + window):
                                     place = (b * pixels + yy * wconv + xx) * channels + c
                                     v = d[np.uint64(k * n * pixels * channels + place)]
                                     if scaled:
@@ -321,9 +334,9 @@ def kernels(real: Any) -> Kernels:
                                             r += (k * n + b) * high_from * wide_from
                                             r = r * many_from + other
                                             v += added[np.uint64(r)]
-                                    if size > 1:
+                                    if window > 1:
                                         v += gap[np.uint64(place)]
-                                    start = yy == yp * size and xx == xp * size
+                                    start = yy == yp * window and xx == xp * window
                                     if start or not v <= most:
                                         most = v
                             place = (b * pooled + yp * wpool + xp) * channels + c
@@ -337,15 +350,16 @@ def kernels(real: Any) -> Kernels:
 
         return finish
 
-    @cuda.jit
-    def loss(table, a, p, y, whole, d, scale, g, length, n):
+    @kernel
+    def loss(net, cache, d, scale, g, size):
         """Derivatives from the changes d of the logits."""
+        length, n = size
         scratch = cuda.shared.array(WARPS, float64)
-        classes = table[len(table) - 1, col.C]
+        classes = net.table[len(net.table) - 1, col.C]
         total = 0.0
         for b in range(cuda.threadIdx.x, n, cuda.blockDim.x):
             start = (cuda.blockIdx.x * n + b) * classes
-            total += loss_change(table, a, p, y, whole, d, start, 1, -1, length, b)
+            total += loss_change(net.table, cache, d, start, 1, -1, length, b)
         total = block_total(total, scratch)
         if cuda.threadIdx.x == 0:
             g[cuda.blockIdx.x] += scale * total
@@ -359,8 +373,7 @@ class Stacked:
     Parameters
     ----------
     network : Network
-    table, bases : device arrays
-        The plan's, and where each stage's weights begin; see ``engine.turned``.
+    net : Net
     dtype : numpy dtype
     length : int
         Of rows.
@@ -372,18 +385,17 @@ class Stacked:
     def __init__(
         self,
         network: Network,
-        table: Any,
-        bases: Any,
+        net: Net,
         dtype: Any,
         length: int,
         library: Library,
         most: int,
     ) -> None:
-        self.network, self._table, self._bases, self._length = network, table, bases, length
+        self.network, self._net, self._length = network, net, length
         self._library, self._most, self._dtype = library, most, np.dtype(dtype)
         self._run = kernels(self._dtype.type)
         self._weights: list[Any] = []
-        self._turned: list[dict[str, Any]] = []
+        self._turned: list[Turned] = []
         self._room: dict[str, Any] = {}
 
     @property
@@ -391,9 +403,9 @@ class Stacked:
         """The first so many stages have whole convolutions after them: those are done here."""
         return max(0, len(self.network.stages) - 3)
 
-    def base(self, theta: Array, held: Any, table: Any, n: int) -> None:
+    def base(self, theta: Array, cache: Cache, table: Any, n: int) -> None:
         """Take up a pass over the batch, from which changes start."""
-        empty = self._library.empty
+        empty, held, none = self._library.empty, self._library.held, cache.u
         self._weights, self._turned = [], []
         for k, stage in enumerate(self.network.stages):
             places: dict[str, Any] = {}
@@ -407,14 +419,14 @@ class Stacked:
                 wanted |= {"gap": conv} if stage.maxpool > 1 else {}
                 for name, pixels in wanted.items():
                     at = table[k, {"u": col.U_AT, "z": col.Z_AT, "gap": col.GAP_AT}[name]]
-                    places[name] = empty((n * pixels * stage.channels,))
+                    places[name] = held(empty((n * pixels * stage.channels,)))
                     self._run.turn[self._blocks(n * pixels * stage.channels), THREADS](
-                        getattr(held, name), at, stage.channels, pixels,
-                        self._library.held(places[name]), self._length, n,
+                        getattr(cache, name), at, stage.channels, pixels, places[name],
+                        Size(self._length, n),
                     )  # fmt: skip
             else:
                 self._weights.append(None)
-            self._turned.append(places)
+            self._turned.append(Turned(*(places.get(name, none) for name in Turned._fields)))
 
     @staticmethod
     def _blocks(items: int) -> int:
@@ -431,36 +443,33 @@ class Stacked:
         return int(1 << (int(most).bit_length() - 1))  # few sizes: a library prepares each anew
 
     def derivatives(
-        self, k: int, coordinates: Any, mu: float, central: bool, held: Any, n: int
+        self, k: int, coordinates: Any, mu: float, central: bool, cache: Cache, n: int
     ) -> Array:
         """Derivatives by coordinates of stage k, so few that they fit."""
         g = cuda.to_device(np.zeros(len(coordinates)))
         given = cuda.to_device(np.ascontiguousarray(coordinates))
         for step in (mu, -mu) if central else (mu,):
-            self._change(k, given, step, (1.0 if not central else 0.5) / (step * n), held, n, g)
+            self._change(k, given, step, (1.0 if not central else 0.5) / (step * n), cache, n, g)
         return np.asarray(g.copy_to_host())
 
     def _change(
-        self, k: int, coordinates: Any, mu: float, scale: float, held: Any, n: int, g: Any
+        self, k: int, coordinates: Any, mu: float, scale: float, cache: Cache, n: int, g: Any
     ) -> None:
         run, library, length = self._run, self._library, self._length
-        stages, table, count = self.network.stages, self._table, len(coordinates)
+        stages, count, size = self.network.stages, len(coordinates), Size(length, n)
         stage = stages[k]
         blocks = min(count, 1 if SIMULATED else 1 << 10)
         dz = library.empty((blocks, stage.height_conv * stage.width_conv * length))
         own = library.empty((count, stage.height * stage.width * length))
         flat = _rows_of(library, dz, blocks), _rows_of(library, own, count)
-        run.begin[blocks, min(THREADS, length)](
-            table, k, coordinates, mu, held.theta, held.a, held.z, held.gap, held.u, held.inverse,
-            *flat, length, n,
-        )  # fmt: skip
+        run.begin[blocks, min(THREADS, length)](self._net, k, coordinates, mu, cache, *flat, size)
         following_ = stages[k + 1]
         pixels = following_.height_conv * following_.width_conv
         d = library.empty(
             (count * n, following_.height_conv, following_.width_conv, following_.channels)
         )
         run.first[(count, 1 if SIMULATED else min(pixels, 64)), THREADS](
-            table, self._bases, k, coordinates, flat[1], held.weights, library.held(d), length, n
+            self._net, k, coordinates, flat[1], cache, library.held(d), size
         )
         made: dict[int, Any] = {}
         for m in range(k + 1, len(stages) - 1):
@@ -468,14 +477,12 @@ class Stacked:
             if m > k + 1:
                 x = made[m]
                 d = library.convolve(x, self._weights[m], stage.stride, stage.padding)
-            made[m + 1] = self._finished(m, k, d, made, flat[1], coordinates, held, n)
+            made[m + 1] = self._finished(m, k, d, made, flat[1], coordinates, cache, size)
             needed = {s.shortcut + 1 for s in stages[m + 1 :]} | {m + 1}
             made = {number: array for number, array in made.items() if number in needed}
         last = len(stages) - 1
         logits = library.convolve(made[last], self._weights[last], 1, 0)
-        run.loss[count, THREADS](
-            table, held.a, held.p, held.y, held.whole, library.held(logits), scale, g, length, n
-        )
+        run.loss[count, THREADS](self._net, cache, library.held(logits), scale, g, size)
 
     def _kept(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         """Memory that is used again and again."""
@@ -485,37 +492,32 @@ class Stacked:
         return self._room[name][:size].reshape(shape)
 
     def _finished(
-        self, m: int, k: int, d: Any, made: dict[int, Any], own: Any, coordinates: Any, held: Any,
-        n: int,
+        self, m: int, k: int, d: Any, made: dict[int, Any], own: Any, coordinates: Any,
+        cache: Cache, size: Size,
     ) -> Any:  # fmt: skip
         """Changes of stage m's activation from those of its convolution."""
         run, library = self._run, self._library
         stage: Stage = self.network.stages[m]
-        count, places = len(coordinates), self._turned[m]
+        count, turned, n = len(coordinates), self._turned[m], size.n
         rows = n * stage.height_conv * stage.width_conv
-        flat, none = library.held(d), held.u
-        row = self._table[m]
+        flat, row = library.held(d), self._net.table[m]
         factors = self._kept("factors", (count * stage.channels, 3), self._dtype)
         if stage.gamma >= 0:
             shares = 1 if SIMULATED else min(_SHARES, -(-rows // _ROWS))
             parts = self._kept("parts", (count, shares, stage.channels, 3), np.float64)
-            run.add[(count, shares), THREADS](
-                stage.channels, rows, flat, library.held(places["z"]), parts
-            )
+            run.add[(count, shares), THREADS](stage.channels, rows, flat, turned.z, parts)
             run.factors[-(-count * stage.channels // THREADS), THREADS](
-                row, parts, held.inverse, held.theta, rows, factors
+                row, parts, cache, rows, factors
             )
         out = library.empty((count * n, stage.height, stage.width, stage.channels))
         source = 0 if stage.shortcut < k else (2 if stage.shortcut == k else 1)
-        added = library.held(made[stage.shortcut + 1]) if source == 1 else none
-        given = [library.held(places[name]) if name in places else none
-                 for name in ("z", "gap", "u")]  # fmt: skip
+        added = library.held(made[stage.shortcut + 1]) if source == 1 else cache.u
         items = n * stage.height * stage.width * stage.channels
         blocks = 1 if SIMULATED else max(1, min(_SHARES, items // (8 * THREADS)))
         windows = stage.maxpool * stage.average_height * stage.average_width > 1
         (run.pool if windows else run.finish)[(count, blocks), THREADS](
-            row, coordinates, source, self._table[k], flat, factors, *given, added, own,
-            library.held(out), self._length, n,
+            row, coordinates, source, self._net.table[k], flat, factors, turned, added, own,
+            library.held(out), size,
         )  # fmt: skip
         return out
 
