@@ -301,13 +301,13 @@ def test_seconds(here, capsys, monkeypatch):
 
 
 def test_seconds_are_those_of_all_parts(here, monkeypatch, capsys):
-    given = ["--oracle", "node", "--epochs", "1000000", "--seconds", "0.3"]
-    interrupted(capsys, monkeypatch, 20, *given, "--out", "cut", "--snapshot-every", "1e-6")
+    given = ["--oracle", "node", "--epochs", "1000000", "--seconds", "1"]
+    interrupted(capsys, monkeypatch, 3, *given, "--out", "cut", "--snapshot-every", "1e-6")
     spent = RunFolder("cut").snapshot().seconds
-    assert 0 < spent < 0.3
+    assert 0 < spent < 1
     result = ran(capsys, "resume", "cut")
     assert result["status"] == "seconds"
-    assert result["seconds"] < 2
+    assert result["seconds"] < 5
 
 
 def test_a_run_told_to_stop_and_then_interrupted(here):

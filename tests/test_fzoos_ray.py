@@ -12,7 +12,7 @@ from test_ray import at_step, kill
 
 import zoo
 from zoo.config import build
-from zoo.errors import Interrupted
+from zoo.errors import Interrupted, RunError
 from zoo.fzoos import study
 from zoo.fzoos.federate import resume
 from zoo.fzoos.method import Federation
@@ -197,18 +197,31 @@ def test_a_worker_of_no_place_does_not_take_the_room_of_a_place(cluster):
     node = cluster.add_node(num_cpus=5, resources={"boston": 1.0})  # more than the head has
     try:
         placement = build(Placement, {"workers": "2", "cpus_per_worker": 5.0})
-        with Crew(placement, places=["boston"], anywhere=1) as crew:
+        with Crew(placement, places=["boston"], anywhere=1) as workers:
             for _ in range(2):  # the second time it has been waiting for room before
                 ends = time.monotonic() + 60.0
-                while not crew.live():
-                    crew.joined(0.1)
+                while not workers.live():
+                    workers.joined(0.1)
                     assert time.monotonic() < ends, "the place's only room is taken"
-                assert crew.live() == [0]
-                crew.joined(0.1)
-                kill(crew)
-                crew.lose(0, "killed")
+                assert workers.live() == [0]
+                workers.joined(0.1)
+                kill(workers)
+                workers.lose(0, "killed")
     finally:
         cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_place_where_nobody_comes_is_told_of(cluster, monkeypatch):
+    monkeypatch.setattr("zoo.runtime.distributed.crew._PATIENCE", 0.2)
+    monkeypatch.setattr("zoo.runtime.distributed.crew.DESERTED", 1.0)
+    said = []
+    placement = build(Placement, {"workers": "2"})
+    with Crew(placement, places=["mars"], anywhere=1) as workers:
+        workers.emit = said.append
+        with pytest.raises(RunError, match="no worker at the places mars for 1 s"):
+            workers.gather()
+    assert len(said) == 1
+    assert "no node with the resource mars" in said[0].data["text"]
 
 
 def test_what_goes_to_a_worker_is_its_clients_own():

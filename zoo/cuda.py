@@ -64,7 +64,6 @@ cuda: Any = _backend()
 
 # Numba's own numba.cuda, which is there without a backend, lacks what these are made of.
 _intrinsics: Any = None
-_arrays: Any = import_module("numba.cuda.simulator.cudadrv.devicearray") if SIMULATED else None
 if not SIMULATED and find_spec(cuda.__name__ + ".cgutils") is not None:
     _intrinsics = import_module("zoo.cuda_intrinsics")
 
@@ -214,28 +213,60 @@ def _device(function: Callable[..., Any]) -> Any:
     return cuda.jit(device=True)(function)
 
 
-def kernel_of_registers(most: int) -> Any:
-    """Decorator of kernels whose threads have at most so many registers: more of them run then."""
-    return kernel if SIMULATED else cuda.jit(max_registers=most)
+#: Arrays of the simulator.
+_arrays: Any = import_module("numba.cuda.simulator.cudadrv.devicearray") if SIMULATED else None
 
 
 class _Tuples:
-    """Named tuples of arrays as arguments of simulated kernels: Numba's leave them as they are."""
+    """Named tuples of arrays as arguments: Numba's simulator would leave them as they are."""
 
     def prepare_args(self, kind: Any, value: Any, **_: Any) -> tuple[Any, Any]:
-        if isinstance(value, tuple):
+        if hasattr(value, "_fields"):
             value = type(value)(*(self.prepare_args(kind, part)[1] for part in value))
         elif isinstance(value, _arrays.FakeCUDAArray):
             value = _arrays.FakeWithinKernelCUDAArray(value)
         return kind, value
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+class Kernel:
+    """A kernel that takes named tuples of arrays, and the same types at every launch.
+
+    Numba would find out the types of tuples anew each time, which takes longer than a launch.
+    """
+
+    def __init__(self, function: Callable[..., Any], registers: int | None) -> None:
+        self.py_func = function
+        if SIMULATED:
+            self._made = cuda.jit(function)
+            self._made.extensions.append(_Tuples())
+        else:
+            self._made = cuda.jit(max_registers=registers)(function)
+        self._compiled: Any = None
+
+    def __getitem__(self, place: tuple[Any, ...]) -> Callable[..., None]:
+        """Launch on so many blocks, of so many threads, ..., as Numba has it."""
+
+        def launch(*given: Any) -> None:
+            if self._compiled is None:
+                self._compiled = self._made if SIMULATED else self._made.specialize(*given)
+            self._compiled[place](*given)
+
+        return launch
+
+    def most_blocks(self, threads: int, bytes_shared: int) -> int:
+        """Blocks that can be there at once, once it is compiled."""
+        (only,) = self._compiled.overloads.values()
+        return int(only.max_cooperative_grid_blocks(threads, bytes_shared))
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
     """Decorator of kernels that take named tuples of arrays."""
-    made = cuda.jit(function)
-    if SIMULATED:
-        made.extensions.append(_Tuples())
-    return made
+    return Kernel(function, None)
+
+
+def kernel_of_registers(most: int) -> Callable[[Callable[..., Any]], Kernel]:
+    """The same for threads that have at most so many registers: more of them run then."""
+    return lambda function: Kernel(function, most)
 
 
 #: Threads that see each other's registers; in the simulator every thread is alone.

@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.cbo.dynamics import COVARIANCE
 
-# Records are aligned, for a GPU reads fields of others byte by byte.
+# Records are aligned, for a GPU reads the fields of unaligned ones byte by byte.
 
 # The configuration as kernels read it; see zoo.cbo.config for the meanings.
 PARAMS = np.dtype(

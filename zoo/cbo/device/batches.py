@@ -22,7 +22,7 @@ _partner, at = device_function(streams.partner), device_function(batch_at)
 #: wants a permutation that is not there.
 _ROUNDS, WANTED = 3, 3
 NEWS = 4
-#: News of a run that has just been begun, or restored.
+#: News where runs have just been begun, or restored.
 WANTED_ALL = (np.arange(NEWS) == WANTED).astype(np.int64)
 
 

@@ -53,7 +53,7 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
     advance = advance_of(shape)
 
     @cuda.jit(device=True)
-    def close(r, doing, plan, pop, center, groups, sums, deals, place, trace, room):
+    def close(r, doing, plan, pop, center, groups, sums, deals, target, trace, room):
         """Add up the groups' sums of a run, but for moments of many; and close its superstep.
 
         With ``doing`` 0 the particles here are a block of a population: the sums are left for the
@@ -123,7 +123,7 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
         cuda.syncthreads()
         if me == 0:
             if phase == st.MEASURE:
-                run.at_consensus = float(value(c[:d], place, 0))
+                run.at_consensus = float(value(c[:d], target, 0))
                 evaluations = 1.0
             if consulted:
                 evaluations += 1.0
@@ -151,7 +151,7 @@ def close_of(shape: Shape, value: Any, consult: Any) -> Any:
             advance(p, run, mine, energies, c, covariance, factor, best_x, scratch, numbers)
         if me == 0 and doing > 0:
             if gated and run.phase == st.MOVE:
-                consult(p, run, c, place)
+                consult(p, run, c, target)
             if batches and not turns.ready(p, n, run, pop.epochs[r]):
                 deals.news[turns.WANTED] = 1
             trace.used[r] = _record(p.stride, run, trace.rows[r], trace.used[r])

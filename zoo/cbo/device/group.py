@@ -44,7 +44,7 @@ def group_of(shape: Shape, value: Any) -> Any:
 
     @cuda.jit(device=True)
     def group(
-        item, part_of_step, seed, first_run, plan, fours, pop, center, groups, place, offset, room
+        item, part_of_step, seed, first_run, plan, fours, pop, center, groups, target, offset, room
     ):
         shared_x = cuda.shared.array(0, kind)
         values, weights, scratch = room.work[0], room.work[1], room.scratch
@@ -114,7 +114,7 @@ def group_of(shape: Shape, value: Any) -> Any:
                 for i in range(me, rows, wide):
                     m = members[a + i] if batches else a + i
                     at = i * across
-                    fx = float(value(tile_x[at : at + d], place, i))
+                    fx = float(value(tile_x[at : at + d], target, i))
                     if not abs(fx) < np.inf:
                         fx = np.inf
                         nonfinite += 1.0

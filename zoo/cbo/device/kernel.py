@@ -54,28 +54,28 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
     many, affine = shape.many, shape.noise == dy.COVARIANCE
 
     @cuda.jit(device=True)
-    def consult(p, run, c, place):
+    def consult(p, run, c, target):
         """Evaluate the consensus for the drift gate."""
-        found = float(value(c[: p.dimension], place, 0))
+        found = float(value(c[: p.dimension], target, 0))
         run.at_consensus = found if abs(found) < np.inf else np.inf
 
     group, close = group_of(shape, value), close_of(shape, value, consult)
 
     @kernel_of_registers(REGISTERS)
     def alone(
-        steps, doing, seed, first_run, plan, fours, pop, center, groups, sums, deals, place, trace
+        steps, doing, seed, first_run, plan, fours, pop, center, groups, sums, deals, target, trace
     ):
         """Take supersteps of runs that are one group each: a block takes all of a run's."""
         room = _room()
         for r in range(cuda.blockIdx.x, len(pop.runs), cuda.gridDim.x):
             for _ in range(steps):
-                group(r, 0, seed, first_run, plan, fours, pop, center, groups, place, 0.0, room)
+                group(r, 0, seed, first_run, plan, fours, pop, center, groups, target, 0.0, room)
                 cuda.syncthreads()
-                close(r, doing, plan, pop, center, groups, sums, deals, place, trace, room)
+                close(r, doing, plan, pop, center, groups, sums, deals, target, trace, room)
 
     @kernel_of_registers(REGISTERS)
     def supersteps(
-        steps, doing, seed, first_run, plan, fours, pop, center, groups, sums, deals, place, trace
+        steps, doing, seed, first_run, plan, fours, pop, center, groups, sums, deals, target, trace
     ):
         """Take supersteps of all runs; with ``doing`` 0 of a block of one, which others close.
 
@@ -98,14 +98,14 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                 grid.sync()
             if gated and doing == 0:
                 if cuda.grid(1) == 0 and pop.runs[0].phase == st.MOVE:
-                    consult(p, pop.runs[0], center.c[0], place)
+                    consult(p, pop.runs[0], center.c[0], target)
                 grid.sync()
             for part in range(2 if batches else 1):
                 for item in range(cuda.blockIdx.x, runs * groups.count, cuda.gridDim.x):
                     # energies of others are from the lowest, where others have found it
                     offset = pop.runs[item // groups.count].best if doing > 0 else 0.0
                     group(
-                        item, part, seed, first_run, plan, fours, pop, center, groups, place,
+                        item, part, seed, first_run, plan, fours, pop, center, groups, target,
                         offset, room,
                     )  # fmt: skip
                 grid.sync()
@@ -114,7 +114,7 @@ def kernel_of(objective: Any, shape: Shape) -> Any:
                     add_up(task, tasks, p.dimension, pop.runs, groups, sums, room.scratch)
                 grid.sync()
             for r in range(cuda.blockIdx.x, runs, cuda.gridDim.x):
-                close(r, doing, plan, pop, center, groups, sums, deals, place, trace, room)
+                close(r, doing, plan, pop, center, groups, sums, deals, target, trace, room)
             grid.sync()
 
     return alone if shape.alone else supersteps

@@ -16,7 +16,7 @@ def own_consensus(alpha, inverse, offset, x, d, points, energies, tile):
     The formula is that of :func:`zoo.cbo.dynamics.polarized_consensus`; ``points`` and ``energies``
     are those of all particles before anyone has moved, and a thread has a particle.
     """
-    n, a, found = len(energies), tile.a, tile.x
+    n, a, tile_x = len(energies), tile.a, tile.x
     for i in range(cuda.threadIdx.x, tile.rows, cuda.blockDim.x):
         lowest, at = np.inf, i * tile.across
         for m in range(n):
@@ -26,7 +26,7 @@ def own_consensus(alpha, inverse, offset, x, d, points, energies, tile):
                 distance += away * away
             lowest = min(lowest, alpha * (energies[m] - offset) + inverse * distance)
         for j in range(x.shape[1]):
-            found[at + j] = x[a + i, j] if lowest == np.inf else 0.0
+            tile_x[at + j] = x[a + i, j] if lowest == np.inf else 0.0
         if lowest == np.inf:
             continue
         total = 0.0
@@ -40,6 +40,6 @@ def own_consensus(alpha, inverse, offset, x, d, points, energies, tile):
             if weight > 0.0:
                 total += weight
                 for j in range(d):
-                    found[at + j] += weight * float(points[m, j])
+                    tile_x[at + j] += weight * float(points[m, j])
         for j in range(d):
-            found[at + j] /= total
+            tile_x[at + j] /= total

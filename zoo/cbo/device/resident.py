@@ -1,7 +1,7 @@
 """What a GPU holds of a population besides what :mod:`zoo.cbo.state` names, as kernels take it.
 
-``st.Center.points`` are (R, N, dp) here, in the positions' precision, and ``st.Center.energies``
-are as they were evaluated. B is blocks of threads, G groups of tiles of a run.
+``st.Center.points`` are (R, N, dp) here, in the positions' precision; of whole runs,
+``st.Center.energies`` are as they were evaluated. B is blocks, G groups of tiles of a run.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Resident(NamedTuple):
     deals: Deals
 
 
-class Place(NamedTuple):
-    """Where an objective is taken; see :class:`zoo.evaluate.Target`."""
+class Target(NamedTuple):
+    """Where the objective is taken; see :class:`zoo.evaluate.Target`."""
 
     shift: Any  # (d,) or (0,)
     rotation: Any  # (d, d) or (0, 0)
@@ -87,7 +87,7 @@ class Tile(NamedTuple):
 def new_resident(
     plan: st.Plan, shape: Shape, fresh: Any, runs: int, particles: range, groups: int, rows: int
 ) -> Resident:
-    """Room for particles of so many runs, each of which begins as the record ``fresh``."""
+    """Room for particles of so many runs, each of which begins as the one record of ``fresh``."""
     put, empty, real = cuda.to_device, cuda.device_array, shape.real
     p, n, dp = plan.params[0], len(particles), len(plan.lower)
     shared = int(p["particles"]) if shape.polarized else 0
@@ -109,7 +109,7 @@ def new_resident(
         epochs=put(np.full((runs, 2), -1)),
         best_x=put(np.zeros((runs, dp))),
     )
-    sums = Groups(
+    grouped = Groups(
         count=groups,
         rows=rows,
         parts=put(np.zeros(runs * groups, st.SUMS)),
@@ -128,18 +128,18 @@ def new_resident(
         Fours(x.reshape(x.size), put(np.stack([lower, upper]).astype(real))),
         population,
         st.Center(*map(put, center)),
-        sums,
+        grouped,
         st.Sums(*map(put, st.new_sums(runs, dp, matrix))),
         deals,
     )
 
 
-def place_of(objective: CompiledObjective, shape: Shape, d: int, blocks: int, rows: int) -> Place:
+def target_of(objective: CompiledObjective, shape: Shape, d: int, blocks: int, rows: int) -> Target:
     """Where an objective is taken by so many blocks, at tiles of so many particles."""
     wide = d if shape.shifted or not shape.pure else 0
     z = cuda.device_array((blocks, wide, rows), "float64" if SIMULATED else shape.real)
     put = cuda.to_device
-    return Place(put(objective.shift), put(objective.rotation), put(objective.anchor), z)
+    return Target(put(objective.shift), put(objective.rotation), put(objective.anchor), z)
 
 
 def within(lower: Any, upper: Any, real: str) -> tuple[Any, Any]:

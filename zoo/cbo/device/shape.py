@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from zoo.cuda import SIMULATED, multiprocessors
+from zoo.cuda import SIMULATED, Kernel, multiprocessors
 
 #: Threads of a block.
 THREADS = 2 if SIMULATED else 128
@@ -24,6 +23,8 @@ _LONG = 32
 _TILES = 256
 #: Groups of tiles of all runs, and those of a run from which on all blocks add up their sums.
 _GROUPS, _FEW = 1536, 8
+#: Blocks of a multiprocessor that wait for no other: a few times those at work at once.
+_ALONE = 16
 #: Bytes of the groups' sums for covariances, at most.
 _MATRICES = 1 << 28
 
@@ -96,12 +97,10 @@ def added_by_all(groups: int) -> bool:
     return groups > _FEW
 
 
-def blocks_of(kernel: Any, alone: bool, items: int, bytes_shared: int) -> int:
+def blocks_of(kernel: Kernel, alone: bool, items: int, bytes_shared: int) -> int:
     """Blocks to launch: where they wait for each other, no more than can be there at once."""
     if SIMULATED:
         return 1
     if alone:
-        return min(items, 64 * multiprocessors())
-    *_, compiled = kernel.overloads.values()
-    most = compiled.max_cooperative_grid_blocks(THREADS, bytes_shared)
-    return int(min(items, most, 8 * multiprocessors()))
+        return min(items, _ALONE * multiprocessors())
+    return min(items, kernel.most_blocks(THREADS, bytes_shared), 8 * multiprocessors())

@@ -12,7 +12,7 @@ from zoo.cbo import state as st
 from zoo.cbo.device import shape as shapes
 from zoo.cbo.device.batches import WANTED_ALL
 from zoo.cbo.device.kernel import kernel_of
-from zoo.cbo.device.resident import new_resident, place_of
+from zoo.cbo.device.resident import new_resident, target_of
 from zoo.cbo.shard import Message, Report, stop_runs
 from zoo.cuda import cuda, memory_told, require
 from zoo.errors import InputError
@@ -63,6 +63,7 @@ class DeviceShard:
         self._shape = shape = shapes.Shape(
             real,
             self._bytes > 0,
+            # In batches and polarized dynamics all wait for all before any goes on.
             self.whole and groups == 1 and not batch and not polarized,
             shapes.added_by_all(groups),
             int(p["noise"]),
@@ -82,7 +83,7 @@ class DeviceShard:
         self._kernel = kernel_of(objective.dispatcher, shape)
         self._held = held = new_resident(plan, shape, fresh, count, particles, groups, rows)
         self._arrays = held.population._asdict() | held.center._asdict()
-        self._blocks, self._place = 1, place_of(objective, shape, self.d, 1, rows)
+        self._blocks, self._target = 1, target_of(objective, shape, self.d, 1, rows)
         try:
             self._launch(0)  # compiles
         except NumbaError as error:
@@ -91,7 +92,7 @@ class DeviceShard:
                 f"their own: {why_not(error)}"
             ) from error
         self._blocks = shapes.blocks_of(self._kernel, shape.alone, count * groups, self._bytes)
-        self._place = place_of(objective, shape, self.d, self._blocks, rows)
+        self._target = target_of(objective, shape, self.d, self._blocks, rows)
 
     def _launch(self, steps: int) -> Any:
         """Take so many supersteps; the trace of whole runs."""
@@ -105,7 +106,7 @@ class DeviceShard:
             self._seed,
             self._first_run,
             *self._held,
-            self._place,
+            self._target,
             st.Trace(rows, used),
         )
         if not self.whole:

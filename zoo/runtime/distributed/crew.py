@@ -26,6 +26,8 @@ from zoo.runtime.events import JOINED, LOST, NOTE, Event
 
 #: Seconds to wait for all workers before starting with those that there are.
 _PATIENCE = 10.0
+#: Seconds without a worker at a place that are too many.
+DESERTED = 600.0
 #: Workers that may die in a row before they were ready, and as many as there are to be.
 _STILLBORN = 10
 #: Of its place's resource, a worker takes so much.
@@ -38,9 +40,9 @@ _LOOK = 0.1
 class Member:
     """One worker's place in the crew."""
 
-    actor: Any  # None while it is to wait
-    hello: Any  # the reference to its first answer, until that has come
     place: str = ""  # the resource that its node has
+    actor: Any = None  # None: not started yet
+    hello: Any = None  # the reference to its first answer, until that has come
     info: dict[str, Any] | None = None
 
     @property
@@ -68,7 +70,8 @@ class Crew:
     places : sequence of str
         Resources of nodes, of each of which there is to be a worker.
     anywhere : int
-        Workers that can be of use besides.
+        Workers that can be of use besides. They are started once those of places are there: Ray
+        may give them the only room on a node that has a place.
     """
 
     def __init__(
@@ -88,7 +91,9 @@ class Crew:
         self._calls = 0
         self._stillborn = 0
         self._use = threading.Lock()
+        self._started = 0.0  # when a worker was started last
         self._alone: float | None = None  # since when no worker is ready
+        self._told = False  # that it has been so for long
         self._short = False  # it has been waited for all of them, in vain
         here = len(os.sched_getaffinity(0))
         wanted = min(placement.count() or 0, most or 100_000)
@@ -116,8 +121,8 @@ class Crew:
                 "scheduling_strategy": "SPREAD",
             }
             self._class: Any = remote(concurrency_groups={CONTROL: 1})(Worker)
-            self.members = [Member(None, None, self._place_of(k)) for k in range(self.size)]
-            self._start_waiting()
+            self.members = [Member(self._place_of(k)) for k in range(self.size)]
+            self._start()
         except BaseException:
             self.close()
             raise
@@ -177,9 +182,9 @@ class Crew:
 
     def tell(self, k: int, method: str, *arguments: Any) -> None:
         """Call worker ``k`` for no reply."""
-        if self._connection.gone:
-            return
-        getattr(self.members[k].actor, method).remote(*arguments)
+        actor = self.members[k].actor
+        if actor is not None and not self._connection.gone:
+            getattr(actor, method).remote(*arguments)
 
     def wait(self, references: list[Any], seconds: float = _LOOK) -> list[Any]:
         """Those of the references that are there within some seconds; the first ones to be.
@@ -224,11 +229,11 @@ class Crew:
         """Start another worker in the place of ``k``."""
         place = self.members[k].place
         for other, member in enumerate(self.members):
-            # One without a place that has no room yet would take the room of this one.
+            # One without a place that is not ready may wait for room, and take that of this one.
             if other == k or (place and not member.place and member.info is None):
                 self._kill(member)
-                self.members[other] = Member(None, None, member.place)
-        self._start_waiting()
+                self.members[other] = Member(member.place)
+        self._start()
 
     def joined(self, seconds: float = 0.0) -> list[int]:
         """Numbers of the workers that have become ready, within some seconds.
@@ -236,9 +241,8 @@ class Crew:
         Raises
         ------
         RunError
-            If a worker cannot work for us.
+            If a worker cannot work for us, or none comes to a place.
         """
-        self._start_waiting()
         waiting = {
             member.hello: k for k, member in enumerate(self.members) if member.hello is not None
         }
@@ -248,6 +252,8 @@ class Crew:
         ready = []
         for reference in self.wait(list(waiting), seconds):
             k = waiting[reference]
+            if self.members[k].hello is not reference:  # replaced meanwhile
+                continue
             try:
                 info = self.get(reference)
             except WorkerLost as error:
@@ -255,11 +261,12 @@ class Crew:
                 self._refuse_hopeless(str(error))
                 self.replace(k)
                 continue
-            self._stillborn = 0
+            self._stillborn, self._alone, self._told = 0, None, False
             self._refuse_strangers(info)
             self.members[k].info, self.members[k].hello = info, None
             self._introduce(k)
             ready.append(k)
+        self._start()
         return ready
 
     @property
@@ -274,7 +281,7 @@ class Crew:
         self.emit(Event(JOINED, {"worker": k, "name": member.name, **where}))
 
     def gather(self, cancelled: Callable[[], bool] = never) -> None:
-        """Wait until all workers are ready; or one is, and patience ends.
+        """Wait until all workers are ready; or one is, and patience with the last ends.
 
         Raises
         ------
@@ -286,7 +293,8 @@ class Crew:
             if cancelled():
                 raise Interrupted
             self.joined(0.0 if self._short and self.live() else _LOOK)
-            if self.live() and (self._short or time.monotonic() - started > _PATIENCE):
+            waited = time.monotonic() - max(started, self._started)
+            if self.live() and (self._short or waited > _PATIENCE):
                 if not self._short:
                     self._short = True
                     text = f"{len(self.live())} of {self.size} workers are there: on with them"
@@ -296,23 +304,22 @@ class Crew:
     def _complain(self) -> None:
         """Say what is missing, once, when no worker has been ready for long."""
         if self.live():
-            self._alone = None
-        elif self._alone is None:
-            self._alone = time.monotonic()
-        elif time.monotonic() - self._alone > _PATIENCE:
-            self._alone = math.inf
+            return
+        self._alone = self._alone or time.monotonic()
+        waited = time.monotonic() - self._alone
+        if waited > _PATIENCE and not self._told:
+            self._told = True
             self.emit(Event(NOTE, {"text": f"waiting for room for a worker ({self._offers()})"}))
+        if waited > DESERTED and any(member.actor is None for member in self.members):
+            raise RunError(f"no worker at the places {', '.join(self.places)} for {DESERTED:g} s")
 
     def _place_of(self, k: int) -> str:
         if not self.places or (k >= len(self.places) and self._anywhere):
             return ""
         return self.places[k % len(self.places)]
 
-    def _start_waiting(self) -> None:
-        """Start the workers that wait; those without a place once all of places are there.
-
-        Ray may give them the only room on a node that has a place.
-        """
+    def _start(self) -> None:
+        """Start those that are not; without a place once all of places are there."""
         placed = all(member.info is not None for member in self.members if member.place)
         for member in self.members:
             if member.actor is None and (placed or member.place):
@@ -320,6 +327,7 @@ class Crew:
                 actor = self._class.options(**self._options, resources=resources)
                 member.actor = actor.remote(self._threads, self._around)
                 member.hello = member.actor.hello.remote()
+                self._started = time.monotonic()
 
     def _kill(self, member: Member) -> None:
         if member.actor is None:

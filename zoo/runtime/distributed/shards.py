@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.errors import Interrupted, RunError
 from zoo.problem import never
-from zoo.runtime.distributed.crew import Crew, WorkerLost, times
+from zoo.runtime.distributed.crew import DESERTED, Crew, WorkerLost, times
 from zoo.runtime.distributed.worker import Fault, Reply, raised
 from zoo.runtime.events import NOTE, REPLAYED, Event
 from zoo.runtime.parcel import pack
@@ -34,8 +34,6 @@ _ENDING = 0.25
 _GRACE = 2.0
 #: Seconds beyond a method's patience after which a worker that does not answer is taken for dead.
 _SILENCE = 10.0
-#: Seconds that a place may be without a worker.
-_DESERTED = 600.0
 #: Seconds that shards wait for a worker of their own before others take them.
 _VACANCY = 5.0
 
@@ -269,9 +267,9 @@ class RayHost:
             if not wanted:  # until there is a worker at their place
                 if self._cancelled():
                     raise Interrupted
-                if time.perf_counter() - since > _DESERTED:
+                if time.perf_counter() - since > DESERTED:
                     raise RunError(
-                        f"no worker at the place {self._places[orphans[0]]!r} for {_DESERTED:g} s"
+                        f"no worker at the place {self._places[orphans[0]]!r} for {DESERTED:g} s"
                     )
                 time.sleep(0.0 if self.crew.joined(0.1) else 0.02)
             self._place(wanted)

@@ -144,11 +144,11 @@ def changes(real: Any) -> Changes:
     @cuda.jit(device=True)
     def only_first(stage, c, pixel, gap, dz, length, b):
         """Let only the first of several maxima of a window move, so that the window counts once."""
-        size, wconv = stage[col.MAXPOOL], stage[col.WCONV]
+        window, wconv = stage[col.MAXPOOL], stage[col.WCONV]
         own = stage[col.GAP_AT] + c * stage[col.HCONV] * wconv
-        y, x = pixel // wconv // size * size, pixel % wconv // size * size
-        for i in range(size * size):
-            q = (y + i // size) * wconv + x + i % size
+        y, x = pixel // wconv // window * window, pixel % wconv // window * window
+        for i in range(window * window):
+            q = (y + i // window) * wconv + x + i % window
             if q < pixel:
                 tied = gap[(own + q) * length + b] == zero
                 if tied and gap[(own + pixel) * length + b] == zero:

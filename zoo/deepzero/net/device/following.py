@@ -192,9 +192,9 @@ def following(real: Any) -> Following:
         most, own = zero, zero
         for c in range(first, last):
             t = dz[np.uint64(start + (c - first) * step)]
-            size = abs(t)
-            if not size <= most:
-                most = size
+            far = abs(t)
+            if not far <= most:
+                most = far
             if c == cache.y[b]:
                 own = t
         if single and most <= real(_SMALL):

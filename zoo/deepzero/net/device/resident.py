@@ -45,7 +45,7 @@ class Cache(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory of a block of threads that follows a change."""
+    """Memory of a block of threads that follows a change; not that of a thread of the CPU."""
 
     dz: Any  # rows of the change of a convolution
     da: Any  # rows of the changes of activations

@@ -132,8 +132,8 @@ class Plain:
         return array.reshape(-1)
 
 
-class Turned(NamedTuple):
-    """Rows of a pass that changes start from, as (sample, pixel, channel)."""
+class ByChannel(NamedTuple):
+    """Rows of a pass that changes start from, as (sample, pixel, channel); u where it has none."""
 
     z: Any
     gap: Any
@@ -174,13 +174,12 @@ def kernels(real: Any) -> Kernels:
         held = cuda.shared.array((WARPS, 3), float64)
         factors = cuda.shared.array((1, 3), real)
         sums = cuda.local.array(3, real)
-        warps = cuda.shared.array(WARPS, float64)
         stage, dz = net.table[k], all_dz[cuda.blockIdx.x]
         for at in range(cuda.blockIdx.x, len(coordinates), cuda.gridDim.x):
             c, cin, row, column = _located(stage, coordinates[at])
             for q in range(3):
                 sums[q] = zero
-            scratch = Scratch(dz, da[at], held, factors, warps)
+            scratch = Scratch(dz, da[at], held, factors, held[0])  # whose last nobody asks for
             shift(stage, c, cin, row, column, mu, cache, dz, sums, size)
             scaled = stage[col.GAMMA] >= 0 and cin >= -1
             normalize(stage, c, 1, sums, cache, scratch, size.n)
@@ -395,7 +394,7 @@ class Stacked:
         self._library, self._most, self._dtype = library, most, np.dtype(dtype)
         self._run = kernels(self._dtype.type)
         self._weights: list[Any] = []
-        self._turned: list[Turned] = []
+        self._turned: list[ByChannel] = []
         self._room: dict[str, Any] = {}
 
     @property
@@ -426,7 +425,7 @@ class Stacked:
                     )  # fmt: skip
             else:
                 self._weights.append(None)
-            self._turned.append(Turned(*(places.get(name, none) for name in Turned._fields)))
+            self._turned.append(ByChannel(*(places.get(name, none) for name in ByChannel._fields)))
 
     @staticmethod
     def _blocks(items: int) -> int:
