@@ -1,5 +1,6 @@
 """Workers: the same bits on any number of them, through their deaths and that of the driver."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -318,6 +319,26 @@ def test_workers_serve_one_run_at_a_time_until_they_are_closed(cluster):
 def test_another_cluster_cannot_be_had_meanwhile(cluster):
     with pytest.raises(zoo.InputError, match=r"is connected to Ray at .* already"):
         zoo.minimize(in_python, BOUNDS, workers=1, ray_address="127.0.0.1:1")
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token_is_told_of_at_once(monkeypatch):
+    from zoo.runtime.distributed.connection import _start
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+    command = ["run", "cbo", "--objective", "rastrigin", "--workers", "1", "--ray-address"]
+    with contextlib.ExitStack() as undo:
+        _, address = _start(1, undo)
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *command, address],
+            env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+            capture_output=True,
+            text=True,
+            timeout=15,  # Ray tries for 20 seconds
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"zoo: the Ray cluster at {address} asks for a token: set RAY_")
 
 
 def test_no_name_is_two_parameters():

@@ -197,14 +197,12 @@ def _join(address: str, options: dict[str, Any]) -> None:
     if reason:  # Ray itself would try, and complain, for minutes
         hint = "" if os.environ.get("RAY_ADDRESS") != address else " (the address of RAY_ADDRESS)"
         raise InputError(f"no Ray cluster answers at {listening}{hint}: {reason}")
+    reason = _unwilling(listening) if listening else ""
+    if reason:
+        raise InputError(reason)
     try:
         ray.init(address=address, **options)
     except ConnectionError as error:
-        if "InvalidAuthToken" in _causes(error):
-            raise InputError(
-                f"the Ray cluster at {listening or address} asks for a token: set {_AUTH}=token, "
-                "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
-            ) from None
         if address == "auto":
             raise InputError(
                 "no Ray cluster is running on this machine: 'ray start --head' starts one, "
@@ -215,6 +213,27 @@ def _join(address: str, options: dict[str, Any]) -> None:
         raise InputError(
             f"the Ray cluster at {address} cannot be used: {_first_line(error)}"
         ) from None
+
+
+def _unwilling(address: str) -> str:
+    """Why a cluster will not have us, or is none; Ray itself would try for up to minutes."""
+    import ray
+
+    client = getattr(sys.modules["ray._raylet"], "GcsClient", None)  # no public name for it
+    if client is None:
+        return ""
+    try:
+        client(address=address)
+    except ray.exceptions.AuthenticationError:
+        return (
+            f"the Ray cluster at {address} asks for a token: set {_AUTH}=token, and "
+            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
+        )
+    except ray.exceptions.RayError as error:
+        return f"no Ray cluster answers at {address}: {_first_line(error)}"
+    except Exception:  # Ray will say
+        return ""
+    return ""
 
 
 def _running_here() -> str | None:
@@ -287,15 +306,6 @@ def _sweep() -> None:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def _causes(error: BaseException | None) -> str:
-    """What an exception and those that led to it say."""
-    said = []
-    while error is not None:
-        said.append(str(error))
-        error = error.__cause__ or error.__context__
-    return " ".join(said)
 
 
 @contextmanager
