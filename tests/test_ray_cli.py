@@ -107,7 +107,7 @@ def test_a_ray_of_its_own_leaves_nothing(here):
     leaves_nothing(process.pid)
 
 
-@pytest.mark.parametrize("whole_group", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("whole_group", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_sigterm_with_a_ray_of_its_own(here, whole_group):
     arguments = [*SLOW, "--steps", "40"]
     process = start("run", "cbo", *arguments, "--workers", "2", "--out", "run")
