@@ -111,7 +111,6 @@ def rates(name: str, programs: int, points: int) -> dict[str, Any]:
 
 def main() -> None:
     options = arguments(__doc__)
-    from evolve.autonumerics import device
     from zoo.cuda import SIMULATED
 
     quick = options.quick or SIMULATED
@@ -120,14 +119,14 @@ def main() -> None:
     report("Operations x points a second on a GPU", table, options.out)
     end = 1.0 + 300 * 2.0**-23 if quick else 1.0
     target = replace(TARGETS["exp2"], domain=(1.0 if quick else 0.0, end), error="ulp")
-    precision = Precision(target)
+    precision = Precision(target, "cuda")
     text, constants = PROGRAMS["5 operations"]
     one = parse(text, constants)
     started = time.perf_counter()
-    first = device.worst(precision, one)
+    first = precision.worst(one)
     once = time.perf_counter() - started
     started = time.perf_counter()
-    worst = device.worst(precision, one)
+    worst = precision.worst(one)
     took = time.perf_counter() - started
     assert worst == first
     report("Every float32 of the domain of exp2",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cli.figure import empty_figure
-from evolve.gsd.cells import writing
 from evolve.gsd.evaluate import Comparison, Distances, merged, merged_sizes, width_of
+from evolve.gsd.files import writing
 
 if TYPE_CHECKING:
     from evolve.gsd.columns import Codes, Column

@@ -100,7 +100,7 @@ def evaluate(
 
 def _check(plot: str | None, learning: bool) -> None:
     """Refuse what could not be done, before anything is read."""
-    from evolve.gsd.cells import check_output
+    from evolve.gsd.files import check_output
     from evolve.gsd.learning import library
     from zoo.runtime.folder import CONFIG
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evolve.gsd.cells import check_output
 from evolve.gsd.columns import category, integer, real
 from evolve.gsd.example import example_codes, example_schema
+from evolve.gsd.files import check_output
 from evolve.gsd.infer import infer_schema
 from evolve.gsd.schema import Schema, read_schema, schema_of
 from evolve.gsd.table import read_table, write_table

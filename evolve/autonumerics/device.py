@@ -21,7 +21,7 @@ from evolve.autonumerics.programs import ADD, DIV, FMA, MUL, SUB, Program
 from zoo.cuda import SIMULATED, cuda, fma, fmaf, multiprocessors, product
 
 if TYPE_CHECKING:
-    from evolve.autonumerics.singles import Precision
+    from evolve.autonumerics.pieces import Piece
 
 Array = npt.NDArray[np.float64]
 
@@ -337,10 +337,9 @@ def evaluate_dd(programs: Sequence[Program], x: Any, low: Any = None) -> tuple[A
     return out.copy_to_host(), out_low.copy_to_host()
 
 
-def worst(precision: Precision, program: Program) -> float:
-    """Largest error of all float32 of the domain, in ULP; see ``Precision.worst``."""
+def worst(pieces: Sequence[Piece], program: Program) -> float:
+    """Largest error at the float32 of all pieces, in ULP; see ``Precision.worst``."""
     ops, _, constants, _, counts = _table([program], np.float32)
-    pieces = precision._pieces
     factors = np.zeros((len(pieces), max(len(piece.factors) for piece in pieces)))
     for k, piece in enumerate(pieces):
         factors[k, factors.shape[1] - len(piece.factors) :] = piece.factors

@@ -1,18 +1,14 @@
 """Programs in single precision: errors in units in the last place (ULP), of every float32.
 
 An ULP is the distance of neighbouring float32 about the true value, 2^(e - 23) for one in
-[2^e, 2^(e + 1)), and 2^-149 for zero. The true value is a piecewise polynomial in double precision,
-made from arbitrary precision: a piece that between its nodes is wrong by a thousandth of an ULP is
-cut in two, down to some numbers, whose values are taken one by one.
+[2^e, 2^(e + 1)), and 2^-149 for zero.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +17,7 @@ import numpy.typing as npt
 
 from evolve.autonumerics.grid import truth_at
 from evolve.autonumerics.interpreter import BLOCK, row_of, walk
+from evolve.autonumerics.pieces import LEAST, Piece, pieces_of
 from evolve.autonumerics.programs import Program
 from evolve.autonumerics.targets import Target
 from zoo.errors import InputError
@@ -30,16 +27,6 @@ from zoo.lanes import LANES, load, store
 Array = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 
-#: Degree of the pieces of the truth, and pieces of a binade.
-_DEGREE, _PIECES = 11, 8
-
-#: Binades below this have one piece, of a low degree: the function is nearly linear there.
-_TINY, _TINY_DEGREE = -24, 3
-
-#: A polynomial may be wrong by so many ULP; of so few numbers there is none, and at most so many
-#: pieces there are.
-_WRONG, _FEW, _MOST_PIECES = 1e-3, 64, 200_000
-
 #: Points at which a program is judged before every float32 is tried.
 _SAMPLE = 2048
 
@@ -47,7 +34,6 @@ _SAMPLE = 2048
 _SIGMA, _HUGE = 3.0, 1e300
 
 _EXPONENT = np.uint64(0x7FF0000000000000)
-_LEAST = 2.0**-149
 _ULP = 2.0**-23
 
 
@@ -59,7 +45,7 @@ def _ulps(found, truth, power):
     """
     if power == 0.0:
         power = from_bits(to_bits(truth) & _EXPONENT)
-    error = abs(found - truth) / max(power * _ULP, _LEAST)
+    error = abs(found - truth) / max(power * _ULP, LEAST)
     return error if error == error else math.inf
 
 
@@ -120,7 +106,7 @@ def _climb(codes, constants, x, truth, r, steps, worst):
         k = steps[s, 0]
         before = constants[k]
         size = abs(np.float64(before))
-        unit = max(from_bits(to_bits(size) & _EXPONENT) * _ULP, _LEAST)
+        unit = max(from_bits(to_bits(size) & _EXPONENT) * _ULP, LEAST)
         constants[k] = np.float32(np.float64(before) + steps[s, 1] * unit)
         after = _worst_of_sample(codes, constants, x, truth, r)
         if after <= worst:
@@ -128,22 +114,6 @@ def _climb(codes, constants, x, truth, r, steps, worst):
         else:
             constants[k] = before
     return worst
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Float32 of consecutive bits, and the polynomial that is the truth of them.
-
-    ``power`` is the power of two that none of the true values is below, nor twice as large; 0 if
-    there is no such. The polynomial's own rounding must not take 1 for what is less.
-    """
-
-    first: int
-    last: int
-    middle: float
-    scale: float
-    factors: Array
-    power: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +216,7 @@ class Precision:
         if self.device == "cuda":
             from evolve.autonumerics import device
 
-            return device.worst(self, program)
+            return device.worst(self._pieces, program)
         constants, rows = _rounded(program), _rows(program)
         bits, worst = np.zeros(BLOCK, np.int32), 0.0
         for piece in self._pieces:
@@ -257,103 +227,19 @@ class Precision:
                 break
         return worst
 
+    @cached_property
+    def _pieces(self) -> list[Piece]:
+        return pieces_of(self.target, self.ends)
+
     @property
     def count(self) -> int:
         """Float32 in the domain, 0 and -0 being two."""
         return sum(piece.last - piece.first for piece in self._pieces)
 
-    @cached_property
-    def _pieces(self) -> list[_Piece]:
-        left = list(_ranges(*self.ends))[::-1]
-        found: list[_Piece] = []
-        while left:
-            first, last, degree = left.pop()
-            if last - first <= _FEW:
-                values, low = truth_at(self.target, _singles(first, last))
-                powers = _powers(values, low)
-                for k, (value, power) in enumerate(zip(values, powers, strict=True)):
-                    piece = _Piece(first + k, first + k + 1, 0.0, 1.0, np.array([value]), power)
-                    found.append(piece)
-            else:
-                piece = self._piece(first, last, degree)
-                wrong, power = self._checked(piece)
-                if wrong <= _WRONG:
-                    found.append(replace(piece, power=power))
-                else:
-                    middle = (first + last) // 2
-                    left += [(middle, last, _DEGREE), (first, middle, _DEGREE)]
-            if len(found) > _MOST_PIECES:
-                raise InputError(
-                    f"{self.target.name} is too irregular in its domain for float32: "
-                    f"{_MOST_PIECES:,} polynomials are not enough"
-                )
-        return found
-
-    def _piece(self, first: int, last: int, degree: int) -> _Piece:
-        low, high = (float(_single(bits)) for bits in (first, last - 1))
-        middle, half = 0.5 * (low + high), 0.5 * abs(high - low)
-        nodes = np.cos((np.arange(degree + 1) + 0.5) * np.pi / (degree + 1))
-        values = truth_at(self.target, middle + half * nodes)[0]
-        series = np.polynomial.chebyshev.Chebyshev.fit(nodes, values, degree, domain=(-1, 1))
-        factors = series.convert(kind=np.polynomial.Polynomial).coef[::-1]
-        return _Piece(first, last, middle, 1.0 / half, np.ascontiguousarray(factors), 0.0)
-
-    def _checked(self, piece: _Piece) -> tuple[float, float]:
-        """Largest error of a piece, in ULP: at its ends, and between the nodes; and its power."""
-        count = len(piece.factors) + 1
-        between = 0.5 - 0.5 * np.cos(np.arange(count) * np.pi / (count - 1))
-        offsets = np.round(between * (piece.last - piece.first - 1)).astype(np.int64)
-        offsets = np.unique(np.concatenate([offsets, [1, piece.last - piece.first - 2]]))
-        x = np.array([float(_single(piece.first + int(k))) for k in offsets])
-        truth, low = truth_at(self.target, x)
-        t = (x - piece.middle) * piece.scale
-        made = np.polynomial.polynomial.polyval(t, piece.factors[::-1])
-        power = np.ldexp(1.0, np.frexp(truth)[1] - 24)
-        units = np.where(truth == 0.0, _LEAST, np.maximum(power, _LEAST))
-        powers = np.unique(_powers(truth, low))
-        same = float(powers[0]) if len(powers) == 1 else 0.0
-        return float(np.max(np.abs(made - truth) / units)), same
-
-
-def _powers(high: Array, low: Array) -> Array:
-    """Powers of two that the sizes of values in two parts are not below; 0 for zeros."""
-    size = np.abs(high)
-    powers = np.where(size > 0.0, np.ldexp(1.0, np.frexp(size)[1] - 1), 0.0)
-    return np.where((size == powers) & (low * np.sign(high) < 0.0), 0.5 * powers, powers)
-
 
 def _rounded(program: Program) -> Singles:
     with np.errstate(over="ignore"):
         return program.constants.astype(np.float32)
-
-
-def _singles(first: int, last: int) -> Array:
-    """Float32 of consecutive bits, as numbers."""
-    return np.array([float(_single(bits)) for bits in range(first, last)])
-
-
-def _single(bits: int) -> Any:
-    return np.array(bits, np.int64).astype(np.uint32).view(np.float32)
-
-
-def _ranges(low: np.float32, high: np.float32) -> Iterator[tuple[int, int, int]]:
-    """Ranges of bits (as signed numbers) of all float32 in an interval, and degrees."""
-    for negative in (True, False):
-        # Bits count the numbers of one sign outwards from zero.
-        near, far = (-high, -low) if negative else (low, high)
-        if far < 0 or (negative and far == 0):
-            continue
-        begin = int(np.float32(max(near, np.float32(0)) + np.float32(0)).view(np.int32))  # not -0
-        end = int(np.float32(far).view(np.int32)) + 1
-        sign = -(1 << 31) if negative else 0
-        for binade in range(begin >> 23, (end >> 23) + 1):
-            first, last = max(begin, binade << 23), min(end, (binade + 1) << 23)
-            tiny = binade - 127 < _TINY
-            parts = 1 if tiny else _PIECES
-            bounds = np.linspace(first, last, parts + 1).astype(np.int64)
-            for a, b in itertools.pairwise(bounds):
-                if a < b:
-                    yield int(a) + sign, int(b) + sign, _TINY_DEGREE if tiny else _DEGREE
 
 
 def _rows(program: Program) -> Singles:

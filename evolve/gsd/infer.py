@@ -6,8 +6,8 @@ import math
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from evolve.gsd.cells import read_cells
 from evolve.gsd.columns import WHOLE, Column, category, integer, number_of, real
+from evolve.gsd.files import read_cells
 from evolve.gsd.schema import Schema
 from zoo.errors import InputError
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evolve.gsd.cells import check_output, names_in
 from evolve.gsd.config import GSDConfig, TableConfig
 from evolve.gsd.curator import Curator, Release, read_releases
 from evolve.gsd.design import Design
 from evolve.gsd.example import example_codes, example_schema
+from evolve.gsd.files import check_output, names_in
 from evolve.gsd.infer import infer_schema
 from evolve.gsd.ledger import Ledger
 from evolve.gsd.memory import stated_memory

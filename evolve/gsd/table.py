@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from evolve.gsd.cells import Cells, check_output, is_parquet, read_cells, writing
+from evolve.gsd.cells import Cells
 from evolve.gsd.columns import Codes, Column, number_of
+from evolve.gsd.files import check_output, is_parquet, read_cells, writing
 from evolve.gsd.schema import Schema
 from zoo.errors import InputError
 
