@@ -53,10 +53,25 @@ class _Simulated:
         self._backend = backend
         self._kernel = import_module("numba.cuda.simulator.kernel")
         vars(self._kernel)["swapped_cuda_module"] = lambda function, running: nullcontext()
+        shared = import_module("numba.cuda.simulator.kernelapi").FakeCUDAShared
+        shared.array = _shared_array(shared.array)
 
     def __getattr__(self, name: str) -> Any:
         running = self._kernel._get_kernel_context()
         return getattr(self._backend if running is None else running, name)
+
+
+def _shared_array(array: Callable[..., Any]) -> Callable[..., Any]:
+    """The simulator's ``cuda.shared.array``, of which two threads at once would get one each."""
+
+    def shared_array(self: Any, shape: Any, dtype: Any) -> Any:
+        if shape == 0:
+            return array(self, shape, dtype)
+        caller = sys._getframe(1)
+        place = caller.f_code.co_filename, caller.f_lineno
+        return self._allocations.setdefault(place, np.empty(shape, str(dtype)))
+
+    return shared_array
 
 
 #: The module of kernels' names: ``cuda.jit``, ``cuda.threadIdx``, ...
