@@ -69,7 +69,7 @@ def _shared_array(array: Callable[..., Any]) -> Callable[..., Any]:
             return array(self, shape, dtype)
         caller = sys._getframe(1)
         place = caller.f_code.co_filename, caller.f_lineno
-        return self._allocations.setdefault(place, np.empty(shape, str(dtype)))
+        return self._allocations.setdefault(place, np.empty(shape, getattr(dtype, "name", dtype)))
 
     return shared_array
 
